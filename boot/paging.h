@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Page tables of Tain's own address spaces: identity maps of physical memory. The VMM has one,
+ * the software TDX module has another. (Guests' tables are mm/'s.)
+ *
+ * In strict mode the VMM's map is made of 4 KiB pages, and a page that was given to the TDX
+ * module is hidden: touching it is a page fault that names it. Other processors may keep a
+ * stale translation until their next exit; that can only miss a bug, never make one.
+ */
+#ifndef BOOT_PAGING_H
+#define BOOT_PAGING_H
+
+#include "boot/types.h"
+
+/* The CR3 of an identity map of all memory, made at boot for the VMM or for the annex. */
+hpa_t paging_vmm_root(void);
+hpa_t paging_annex_root(void);
+
+bool paging_is_strict(void);
+/* No-ops where the map is not strict. Take RANK_PAGING. */
+void paging_hide_page(hpa_t page);
+void paging_show_page(hpa_t page);
+bool paging_page_is_hidden(hpa_t page);
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Per-vCPU caches: what a map of one GFN can need at most, set aside before any lock is taken.
+ * A cache belongs to one vCPU (or to the builder of a VM) and is touched by one processor at a
+ * time: no lock.
+ */
+#ifndef MM_CACHES_H
+#define MM_CACHES_H
+
+#include "mm/pages.h"
+
+#define PAGE_CACHE_CAPACITY 40
+/* A fill guarantees this many: one per level below the root, and one to spare. */
+#define PAGE_CACHE_MINIMUM 5
+
+struct page_cache {
+    hpa_t pages[PAGE_CACHE_CAPACITY];
+    u32 count;
+    enum page_owner owner;
+};
+
+struct vcpu_caches {
+    struct page_cache mirror_tables; /* zeroed */
+    struct page_cache external_tables;
+    struct page_cache private_pages;
+    struct page_cache direct_tables; /* zeroed */
+};
+
+void vcpu_caches_init(struct vcpu_caches *caches);
+/* Tops up each cache that is under its minimum. ERR_NO_MEMORY: what was there stays. */
+enum error vcpu_caches_fill(struct vcpu_caches *caches);
+/* Gives every page back to the allocator. */
+void vcpu_caches_drain(struct vcpu_caches *caches);
+
+/* Takes one; the cache must not be empty (ASSERT): filling it before was the caller's duty. */
+hpa_t page_cache_take(struct page_cache *cache);
+/* Returns a page that was not used; to the allocator when the cache is full. */
+void page_cache_return(struct page_cache *cache, hpa_t page);
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One SEAMCALL: registers in, registers out, status. Whether Intel's module or the software
+ * module answers is decided by the one pointer `tdx_entry`, at run time.
+ */
+#ifndef TDX_SEAMCALL_H
+#define TDX_SEAMCALL_H
+
+#include "boot/config.h"
+#include "boot/error.h"
+#include "tdx/abi/abi.h"
+
+/* A completion status; becomes one of our errors in tdx_status_error alone. */
+struct [[nodiscard]] tdx_status {
+    u64 raw;
+};
+
+static inline u32 tdx_status_code(struct tdx_status s) { return (u32)(s.raw >> 32); }
+static inline bool tdx_status_is_error(struct tdx_status s) { return (s.raw & TDX_STATUS_ERROR) != 0; }
+const char *tdx_status_name(struct tdx_status status);
+const char *tdh_leaf_name(u32 leaf);
+
+/*
+ * Where a SEAMCALL goes: registers as SEAMCALL has them, all of them in and out; carry set for
+ * VMfailInvalid. `seamcall_hardware` (the instruction; a #GP or #UD comes back as
+ * TDX_STATUS_SEAMCALL_*) or the software module's entry.
+ */
+extern void (*tdx_entry)(void);
+void seamcall_hardware(void);
+
+/*
+ * Makes the call on this processor, retries RND_NO_ENTROPY, counts it, applies injection.
+ * regs->gpr[GPR_RAX] is set from `leaf` (and its version) here.
+ */
+struct tdx_status seamcall(enum tdh_leaf leaf, struct tdx_regs *regs);
+struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_regs *regs);
+
+/*
+ * The one place where a status becomes an error. Success (and the informational successes) is
+ * OK; *_BUSY and INTERRUPTED_* are ERR_BUSY and are not logged; everything else is ERR_REFUSED
+ * and logged with leaf, status, operand and `where`.
+ */
+enum error tdx_status_error(struct tdx_status status, enum tdh_leaf leaf, const char *where);
+
+struct seamcall_count {
+    _Atomic u64 calls;
+    _Atomic u64 failures; /* error statuses */
+    _Atomic u64 busy;     /* of those, BUSY or INTERRUPTED */
+};
+const struct seamcall_count *seamcall_counts(void); /* by leaf, TDH_LEAF_LIMIT rows */
+
+/* From then on the nth call of the leaf (by name) answers the status (by name) instead. */
+enum error seamcall_inject(const struct inject_config *injection);
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The module's own data: what it keeps in the pages that the VMM gave it (TDR, TDCS, TDVPS), and
+ * the few tables of the module itself. The VMM never sees these layouts.
+ *
+ * Every lock is a try-lock; a leaf that does not get one answers OPERAND_BUSY with the operand.
+ */
+#ifndef TDX_SOFT_TD_H
+#define TDX_SOFT_TD_H
+
+#include <stdatomic.h>
+
+#include "boot/vmx.h"
+#include "tdx/soft/seam.h"
+#include "tdx/soft/sha384.h"
+#include "tdx/soft/soft.h"
+
+#define TDCX_PAGES_BASE 6
+#define TDCX_PAGES_MAX 9
+#define TDVPS_PAGES_BASE 6
+#define TDVPS_PAGES_MAX_ 15
+#define RTMR_COUNT 4
+#define CPUID_CONFIG_COUNT 12
+#define CPUID_TABLE_MAX 96
+
+/* A shared/exclusive try-lock: 0 free, 0x8000 exclusive, else the number of sharers. */
+typedef _Atomic u16 trylock_t;
+bool trylock_share(trylock_t *lock);
+void trylock_unshare(trylock_t *lock);
+bool trylock_exclude(trylock_t *lock);
+void trylock_unexclude(trylock_t *lock);
+
+struct tdr {
+    bool fatal;
+    u8 lifecycle; /* enum td_lifecycle */
+    u16 hkid;
+    u32 num_tdcx;
+    _Atomic u64 chldcnt;
+    u64 package_config_bitmap;
+    u64 tdcx[TDCX_PAGES_MAX];
+    u64 uuid[4];
+};
+_Static_assert(sizeof(struct tdr) <= PAGE_BYTES, "TDR page");
+
+/* TDCS page 0. Page 1: measurement and CPUID; 2: MSR bitmaps; 3: secure EPT root; 4: zeros. */
+struct tdcs {
+    trylock_t op_state_lock;
+    trylock_t sept_lock;
+    trylock_t epoch_lock;
+    trylock_t rtmr_lock;
+    u32 op_state; /* enum td_op_state */
+    _Atomic u32 num_vcpus, num_assoc_vcpus;
+    u32 max_vcpus;
+    u64 attributes, xfam, config_flags, eptp;
+    u64 arch_capabilities;
+    u8 num_l2_vms;
+    u32 gpa_bits; /* SHARED is bit gpa_bits - 1 */
+    u16 tsc_frequency;
+    u64 tsc_offset, tsc_multiplier;
+    _Atomic u64 td_epoch;
+    _Atomic u64 epoch_refcount[2];
+    u64 notify_enables, td_ctls, hp_lock_timeout_us, vm_ctls[4];
+    u8 mrconfigid[48], mrowner[48], mrownerconfig[48];
+    u8 mrtd[48], rtmr[RTMR_COUNT][48], servtd_hash[48];
+};
+_Static_assert(sizeof(struct tdcs) <= PAGE_BYTES, "TDCS page 0");
+
+/* TDCS page 1. */
+struct tdcs_measured {
+    struct sha384 mrtd_context;
+    struct {
+        u32 leaf, subleaf; /* subleaf ~0: not applicable */
+        struct cpuid_values values;
+    } cpuid[CPUID_TABLE_MAX];
+    u32 cpuid_count;
+};
+_Static_assert(sizeof(struct tdcs_measured) <= PAGE_BYTES, "TDCS page 1");
+
+enum vcpu_state {
+    VCPU_UNINITIALIZED = 0,
+    VCPU_READY = 2,
+    VCPU_ACTIVE = 4,
+    VCPU_DISABLED = 8,
+};
+
+/*
+ * TDVPS page 0 (TDVPR). Page 1: VMCS; 2: virtual APIC; 3-5: extended state (XSAVE area).
+ * The VM-entry code reads gpr by offset: keep it first.
+ */
+struct tdvps {
+    u64 gpr[GPR_COUNT]; /* of the guest; RSP lives in the VMCS */
+    u64 owner_tdr;      /* physical address */
+    u64 tdvpr;          /* its own physical address */
+    u32 num_pages;
+    u64 pages[TDVPS_PAGES_MAX_]; /* physical addresses; [0] is tdvpr */
+    u8 state;           /* enum vcpu_state */
+    u32 index;
+    u32 assoc_lp;       /* ~0: none */
+    u64 vcpu_epoch;
+    bool vmcs_launched;
+    bool last_exit_was_vmcall; /* then vmcall_mask says what the next entry passes in */
+    u64 vmcall_mask;
+    bool pend_nmi;
+    struct {
+        u32 reason, valid; /* valid: 0xffffffff */
+        u64 qualification, gla, gpa;
+        u32 instruction_length, instruction_info;
+    } ve;
+    bool cpuid_ve_supervisor, cpuid_ve_user;
+    u8 cpuid_control[CPUID_TABLE_MAX];
+    u64 cr2, dr[4], dr6, xcr0;
+    u64 msr_star, msr_lstar, msr_fmask, msr_kernel_gs_base, msr_tsc_aux, msr_xss, msr_cstar;
+    u64 posted_descriptor;     /* physical address; ~0: not set */
+    u16 posted_vector;         /* 0xffff: not set */
+    bool posted_enabled;
+    u64 shared_eptp;
+    /* Zero-step filter. */
+    u64 last_fault_rip;
+    u32 fault_count;
+};
+_Static_assert(sizeof(struct tdvps) <= PAGE_BYTES, "TDVPR page");
+
+/* The physical memory's metadata: one entry a page, in the PAMTs that the VMM gave. */
+struct pamt_entry {
+    trylock_t lock;
+    u8 type; /* enum pamt_type */
+    u8 owner[5]; /* TDR, bits 51:12 */
+    u64 epoch;   /* BEPOCH */
+};
+_Static_assert(sizeof(struct pamt_entry) == 16, "PAMT entry");
+
+#endif

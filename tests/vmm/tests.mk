@@ -1,0 +1,1 @@
+# HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
