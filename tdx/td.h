@@ -40,6 +40,8 @@ struct td {
     struct td_vcpu *vcpus[TD_VCPUS_MAX];
     u32 vcpu_count;
     u64 measured_pages;
+    /* Guest TSC = (host TSC * multiplier >> 48) + offset; MNG.RD after MNG.INIT. */
+    u64 tsc_offset, tsc_multiplier;
 };
 
 struct td_options {
@@ -100,6 +102,9 @@ void td_vcpu_enter(struct td_vcpu *vcpu, struct td_exit *exit);
 void td_vcpu_post(struct td_vcpu *vcpu, u8 vector);
 /* True if the vCPU has an interrupt to take: in the descriptor, or VP state details say so. */
 bool td_vcpu_interrupt_is_pending(struct td_vcpu *vcpu);
+
+/* The host TSC at which the guest's TSC reaches `guest_tsc`. */
+u64 td_tsc_to_host(const struct td *td, u64 guest_tsc);
 
 /* MRTD, readable once finalized. */
 #define TD_MEASUREMENT_BYTES 48
