@@ -24,6 +24,7 @@ struct cpu {
     /* The call that another processor asked for; null when there is none. */
     void (*_Atomic call)(void *argument);
     void *call_argument;
+    u32 caller; /* who is woken at its end */
     _Atomic bool kicked; /* a kick arrived since the flag was cleared */
 };
 

@@ -18,8 +18,7 @@ enum lock_rank {
     RANK_TD = 4,      /* tdx: TRACK-and-kick, one TD */
     RANK_KEYS = 5,    /* tdx: KeyIDs, and the leaves that take the module's key table */
     RANK_PAGES = 6,   /* mm: the page allocator */
-    RANK_PAGING = 7,  /* boot: the VMM's own page tables */
-    RANK_LOG = 8,     /* boot: the log */
+    RANK_LOG = 7,      /* boot: the log */
 };
 
 struct lock {
