@@ -68,9 +68,15 @@ void apic_enable(void)
     reg_write(REG_TIMER_INITIAL, 0);
 }
 
-u32 apic_id(void) { return is_x2apic ? reg_read(REG_ID) : reg_read(REG_ID) >> 24; }
+u32 apic_id(void)
+{
+    return is_x2apic ? reg_read(REG_ID) : reg_read(REG_ID) >> 24;
+}
 
-void apic_end_of_interrupt(void) { reg_write(REG_EOI, 0); }
+void apic_end_of_interrupt(void)
+{
+    reg_write(REG_EOI, 0);
+}
 
 static void command(u32 target_apic_id, u32 low)
 {
@@ -84,13 +90,22 @@ static void command(u32 target_apic_id, u32 low)
         __asm__ volatile("pause");
 }
 
-void apic_send(u32 target_apic_id, u8 vector) { command(target_apic_id, ICR_ASSERT | vector); }
-void apic_send_init(u32 target_apic_id) { command(target_apic_id, ICR_ASSERT | ICR_INIT); }
+void apic_send(u32 target_apic_id, u8 vector)
+{
+    command(target_apic_id, ICR_ASSERT | vector);
+}
+void apic_send_init(u32 target_apic_id)
+{
+    command(target_apic_id, ICR_ASSERT | ICR_INIT);
+}
 void apic_send_startup(u32 target_apic_id, u8 page)
 {
     command(target_apic_id, ICR_ASSERT | ICR_STARTUP | page);
 }
-void apic_send_nmi_to_others(void) { command(0, ICR_ALL_BUT_SELF | ICR_ASSERT | ICR_NMI); }
+void apic_send_nmi_to_others(void)
+{
+    command(0, ICR_ALL_BUT_SELF | ICR_ASSERT | ICR_NMI);
+}
 
 void apic_timer_arm(u64 tsc)
 {

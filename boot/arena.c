@@ -25,4 +25,7 @@ void *arena_pages(u64 count)
     return pages;
 }
 
-u64 arena_left_pages(void) { return left_pages; }
+u64 arena_left_pages(void)
+{
+    return left_pages;
+}

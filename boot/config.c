@@ -34,7 +34,10 @@ static enum error fail(struct parser *p, const char *what, struct span found, co
     return ERR_INVALID;
 }
 
-static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r';
+}
 
 static struct span trim(struct span s)
 {
@@ -98,7 +101,9 @@ static enum error parse_memory(struct parser *p, struct span value)
     static const char expected[] = "a size of at least 16M, such as 256M or 1G";
     u64 unit = 0, number;
     if (value.len)
-        unit = value.start[value.len - 1] == 'M' ? MIB : value.start[value.len - 1] == 'G' ? GIB : 0;
+        unit = value.start[value.len - 1] == 'M'   ? MIB
+               : value.start[value.len - 1] == 'G' ? GIB
+                                                   : 0;
     struct span digits = {value.start, value.len ? value.len - 1 : 0};
     if (!unit || !parse_number(digits, 1ull << 30, &number) || number * unit < MEMORY_MINIMUM)
         return fail(p, "memory", value, expected);

@@ -31,9 +31,18 @@ static u8 *ist_stacks[CPU_MAX];
 static u32 count = 1;
 static u32 packages = 1;
 
-struct cpu *cpu_at(u32 index) { return &cpus[index]; }
-u32 cpu_count(void) { return count; }
-u32 cpu_package_count(void) { return packages; }
+struct cpu *cpu_at(u32 index)
+{
+    return &cpus[index];
+}
+u32 cpu_count(void)
+{
+    return count;
+}
+u32 cpu_package_count(void)
+{
+    return packages;
+}
 
 struct cpu *cpu_this(void)
 {
@@ -208,4 +217,7 @@ void cpu_run_on_all(void (*call)(void *), void *argument)
             cpu_wait(i);
 }
 
-void cpu_kick(u32 index) { apic_send(cpus[index].apic_id, VECTOR_KICK); }
+void cpu_kick(u32 index)
+{
+    apic_send(cpus[index].apic_id, VECTOR_KICK);
+}

@@ -64,7 +64,8 @@ __attribute__((noreturn)) static void give_up(int status)
 static void *pages_from_firmware(u64 count, u64 below)
 {
     EFI_PHYSICAL_ADDRESS address = below;
-    if (EFI_ERROR(boot_services->AllocatePages(AllocateMaxAddress, EfiLoaderData, count, &address))) {
+    if (EFI_ERROR(
+            boot_services->AllocatePages(AllocateMaxAddress, EfiLoaderData, count, &address))) {
         log_line("boot: the firmware has no %llu pages below 0x%llx", (unsigned long long)count,
                  (unsigned long long)below);
         give_up(EXIT_STATUS_FIRMWARE);
@@ -199,7 +200,8 @@ static void processors_list(void)
     if (EFI_ERROR(boot_services->LocateProtocol(&guid_mp_services, NULL, (void **)&mp)) ||
         EFI_ERROR(mp->count(mp, &all, &enabled)))
         return;
-    for (UINTN i = 0; i < all && firmware.processor_count < ARRAY_LENGTH(firmware.processors); i++) {
+    for (UINTN i = 0; i < all && firmware.processor_count < ARRAY_LENGTH(firmware.processors);
+         i++) {
         struct mp_processor_info info;
         if (EFI_ERROR(mp->info(mp, i, &info)) || !(info.status & MP_ENABLED))
             continue;
@@ -282,7 +284,7 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system_table)
     wrmsr(MSR_GS_BASE, (u64)cpu_at(0));
     cpu_at(0)->self = cpu_at(0);
     console_init();
-    log_line("tain: a VMM for Intel TDX");
+    log_line("\r\ntain: a VMM for Intel TDX"); /* the firmware leaves the line unfinished */
     EFI_FILE_HANDLE root = volume_open(image);
     config_load(root);
     files_load(root);

@@ -6,8 +6,8 @@
 #include "boot/cpu.h"
 #include "boot/interrupts.h"
 #include "boot/log.h"
-#include "boot/panic.h"
 #include "boot/paging.h"
+#include "boot/panic.h"
 #include "boot/phys.h"
 #include "boot/x86.h"
 
@@ -56,7 +56,8 @@ static void page_fault(struct exception_frame *frame)
 {
     u64 address = cr2_read();
     if (paging_page_is_hidden(hpa(align_down(address, PAGE_BYTES))))
-        panic_with(frame, "page fault at 0x%llx: the VMM touched a page that it gave to the TDX module",
+        panic_with(frame,
+                   "page fault at 0x%llx: the VMM touched a page that it gave to the TDX module",
                    (unsigned long long)address);
     panic_with(frame, "page fault at 0x%llx, error code 0x%llx", (unsigned long long)address,
                (unsigned long long)frame->error_code);

@@ -15,7 +15,10 @@ static void rank_enter(enum lock_rank rank, const char *name)
     cpu->locks_held |= 1u << rank;
 }
 
-static void rank_leave(enum lock_rank rank) { cpu_this()->locks_held &= ~(1u << rank); }
+static void rank_leave(enum lock_rank rank)
+{
+    cpu_this()->locks_held &= ~(1u << rank);
+}
 
 bool lock_try(struct lock *lock)
 {

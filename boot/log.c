@@ -16,7 +16,10 @@ static struct lock log_lock = LOCK_INIT(RANK_LOG, "log");
 /* Set by a panic: the lock's holder may never run again. */
 static bool log_unlocked;
 
-void log_break_lock(void) { log_unlocked = true; }
+void log_break_lock(void)
+{
+    log_unlocked = true;
+}
 
 static void emit(const char *bytes, size_t len_bytes)
 {

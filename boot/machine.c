@@ -5,8 +5,14 @@
 
 static const struct machine *the_machine;
 
-void machine_set(const struct machine *machine) { the_machine = machine; }
-const struct machine *machine(void) { return the_machine; }
+void machine_set(const struct machine *machine)
+{
+    the_machine = machine;
+}
+const struct machine *machine(void)
+{
+    return the_machine;
+}
 
 const struct file *machine_file(const char *path)
 {

@@ -34,8 +34,8 @@ const char *error_name(enum error error)
 const char *exit_reason_name(u32 reason)
 {
     switch (reason) {
-#define EXIT_REASON(name, number)                                                                  \
-    case number:                                                                                   \
+#define EXIT_REASON(name, number) \
+    case number:                  \
         return #name;
 #include "boot/exit_reasons.def"
 #undef EXIT_REASON
@@ -47,8 +47,8 @@ const char *exit_reason_name(u32 reason)
 const char *vmcs_field_name(u32 encoding)
 {
     switch (encoding) {
-#define VMCS_FIELD(name, number)                                                                   \
-    case number:                                                                                   \
+#define VMCS_FIELD(name, number) \
+    case number:                 \
         return #name;
 #include "boot/vmcs_fields.def"
 #undef VMCS_FIELD

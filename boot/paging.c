@@ -105,7 +105,8 @@ static hpa_t map_build(const struct machine *machine, enum map_use use)
     u64 *root = arena_pages(1);
     for (u64 address = 0; address < map_end(machine); address += GIB) {
         u64 *directory = table_below(&root[level_index(gfn(address >> PAGE_SHIFT), LEVEL_512G)]);
-        map_1g(machine, &directory[level_index(gfn(address >> PAGE_SHIFT), LEVEL_1G)], address, use);
+        map_1g(machine, &directory[level_index(gfn(address >> PAGE_SHIFT), LEVEL_1G)], address,
+               use);
     }
     return hpa((u64)root);
 }
@@ -129,9 +130,18 @@ void paging_build(const struct machine *machine)
     annex_root = map_build(machine, MAP_ANNEX);
 }
 
-hpa_t paging_vmm_root(void) { return vmm_root; }
-hpa_t paging_annex_root(void) { return annex_root; }
-bool paging_is_strict(void) { return strict; }
+hpa_t paging_vmm_root(void)
+{
+    return vmm_root;
+}
+hpa_t paging_annex_root(void)
+{
+    return annex_root;
+}
+bool paging_is_strict(void)
+{
+    return strict;
+}
 
 /* The 4 KiB entry of a page in the VMM's map, or null. */
 static _Atomic u64 *page_entry(hpa_t page)
@@ -174,5 +184,11 @@ bool paging_page_is_hidden(hpa_t page)
 }
 
 /* Identity on the machine (boot/phys.h). */
-void *phys_to_virt(hpa_t address) { return (void *)address.raw; }
-hpa_t virt_to_phys(const void *pointer) { return hpa((u64)pointer); }
+void *phys_to_virt(hpa_t address)
+{
+    return (void *)address.raw;
+}
+hpa_t virt_to_phys(const void *pointer)
+{
+    return hpa((u64)pointer);
+}

@@ -51,7 +51,10 @@ u64 time_measure_tsc_hz(void)
     return tsc_hz;
 }
 
-u64 time_us_to_tsc(u64 us) { return us * (tsc_hz / 1000) / 1000; }
+u64 time_us_to_tsc(u64 us)
+{
+    return us * (tsc_hz / 1000) / 1000;
+}
 
 void time_wait_us(u64 us)
 {
