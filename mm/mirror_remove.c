@@ -17,9 +17,10 @@ struct removal {
     struct mirror *mirror;
     gfn_t start, end;
     enum error error;
+    u64 blocked_leaves;
 };
 
-typedef enum error (*leaf_step_t)(struct mirror *mirror, gfn_t frame, mirror_slot_t *slot);
+typedef enum error (*leaf_step_t)(struct removal *removal, gfn_t frame, mirror_slot_t *slot);
 
 /* The next frame that a table at `level` does not cover. */
 static u64 frame_after(gfn_t frame, enum level level)
@@ -39,7 +40,7 @@ static gfn_t each_leaf(struct removal *removal, gfn_t end, leaf_step_t step)
             continue;
         }
         if (mirror_entry_is_present(mirror_slot_read(slot)))
-            removal->error = step(removal->mirror, frame, slot);
+            removal->error = step(removal, frame, slot);
         if (removal->error)
             return frame;
         frame.raw++;
@@ -64,20 +65,26 @@ static gfn_t each_leaf(struct removal *removal, gfn_t end, leaf_step_t step)
     })
 
 /* The entry stays as it is for readers: its translation may still be in use until TRACK. */
-static enum error leaf_block(struct mirror *mirror, gfn_t frame, mirror_slot_t *slot)
+static enum error leaf_block(struct removal *removal, gfn_t frame, mirror_slot_t *slot)
 {
+    struct mirror *mirror = removal->mirror;
     (void)slot;
-    return WITH_ONE_RETRY(mirror, mirror->ops->block(mirror->owner, frame, LEVEL_4K));
+    enum error error = WITH_ONE_RETRY(mirror, mirror->ops->block(mirror->owner, frame, LEVEL_4K));
+    if (!error)
+        removal->blocked_leaves++;
+    return error;
 }
 
-static enum error leaf_unblock(struct mirror *mirror, gfn_t frame, mirror_slot_t *slot)
+static enum error leaf_unblock(struct removal *removal, gfn_t frame, mirror_slot_t *slot)
 {
+    struct mirror *mirror = removal->mirror;
     (void)slot;
     return WITH_ONE_RETRY(mirror, mirror->ops->unblock(mirror->owner, frame, LEVEL_4K));
 }
 
-static enum error leaf_remove(struct mirror *mirror, gfn_t frame, mirror_slot_t *slot)
+static enum error leaf_remove(struct removal *removal, gfn_t frame, mirror_slot_t *slot)
 {
+    struct mirror *mirror = removal->mirror;
     struct mirror_entry old = mirror_slot_read(slot);
     hpa_t page = mirror_entry_address(old);
     bool frozen = mirror_slot_freeze(slot, old);
@@ -108,8 +115,8 @@ static enum error remove_locked(struct removal *removal, gfn_t *done)
     struct mirror *mirror = removal->mirror;
     gfn_t blocked_end = each_leaf(removal, removal->end, leaf_block);
     enum error block_error = removal->error;
-    *done = removal->start;
-    if (blocked_end.raw == removal->start.raw)
+    *done = removal->blocked_leaves ? removal->start : blocked_end;
+    if (removal->blocked_leaves == 0)
         return block_error;
 
     enum error error = WITH_ONE_RETRY(mirror, mirror->ops->track(mirror->owner));
