@@ -1,5 +1,20 @@
 # HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
-# Example:
-#   HOST_TESTS += mirror
-#   mirror_TEST := tests/mm/mirror_test.c
-#   mirror_SOURCES := mm/mirror.c mm/caches.c
+HOST_TESTS += pages mirror
+
+MM_SOURCES := mm/pages.c mm/caches.c boot/lock.c
+MIRROR_SOURCES := $(MM_SOURCES) mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c mm/mirror_audit.c
+
+pages_TEST := tests/mm/pages_test.c
+pages_SOURCES := $(MM_SOURCES)
+
+caches_TEST := tests/mm/caches_test.c
+caches_SOURCES := $(MM_SOURCES)
+
+ept_TEST := tests/mm/ept_test.c
+ept_SOURCES := $(MM_SOURCES) mm/ept.c
+
+mirror_TEST := tests/mm/mirror_test.c
+mirror_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c
+
+mirror_failures_TEST := tests/mm/mirror_failures_test.c
+mirror_failures_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c
