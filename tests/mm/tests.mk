@@ -1,5 +1,5 @@
 # HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
-HOST_TESTS += pages mirror
+HOST_TESTS += pages caches ept mirror mirror_failures
 
 MM_SOURCES := mm/pages.c mm/caches.c boot/lock.c
 MIRROR_SOURCES := $(MM_SOURCES) mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c mm/mirror_audit.c
