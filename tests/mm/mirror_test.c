@@ -4,10 +4,8 @@
 
 #include "tests/host/cmocka.h"
 
-#include <pthread.h>
 #include <string.h>
 
-#include "boot/cpu.h"
 #include "tests/host/machine.h"
 
 #define PAGES 4096
