@@ -39,7 +39,10 @@ void vcpu_caches_drain(struct vcpu_caches *caches);
 enum error page_cache_fill(struct page_cache *cache);
 /* Takes one; the cache must not be empty (ASSERT): filling it before was the caller's duty. */
 hpa_t page_cache_take(struct page_cache *cache);
-/* Returns a page that was not used (a table page still zeroed); to the allocator when the cache is full. */
+/*
+ * Returns a page that was not used (a table page still zeroed); to the allocator when the cache is
+ * full.
+ */
 void page_cache_return(struct page_cache *cache, hpa_t page);
 
 #endif

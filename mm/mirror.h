@@ -58,11 +58,11 @@ struct mirror_ops {
 };
 
 struct mirror_stats {
-    _Atomic u64 leaves;           /* present now */
-    _Atomic u64 tables;           /* linked now, without the root */
-    _Atomic u64 external_taken;   /* external pages handed to the module, ever */
-    _Atomic u64 external_returned;/* of those, taken back */
-    _Atomic u64 external_leaked;  /* of those, refused at the end */
+    _Atomic u64 leaves;            /* present now */
+    _Atomic u64 tables;            /* linked now, without the root */
+    _Atomic u64 external_taken;    /* external pages handed to the module, ever */
+    _Atomic u64 external_returned; /* of those, taken back */
+    _Atomic u64 external_leaked;   /* of those, refused at the end */
     _Atomic u64 private_leaked;
     _Atomic u64 races_lost;
     _Atomic u64 busy;
@@ -93,8 +93,7 @@ enum error mirror_map(struct mirror *mirror, struct vcpu_caches *caches, gfn_t f
  * The same before finalize: the page gets the content of `source` (one page), measured.
  * ERR_EXISTS: the frame is mapped, with other content.
  */
-enum error mirror_add(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame,
-                      hpa_t source);
+enum error mirror_add(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame, hpa_t source);
 
 /*
  * Unmaps every leaf in [start, end) and frees its page: block all, track once, remove all.

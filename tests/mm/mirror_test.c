@@ -152,6 +152,12 @@ static void the_audit_names_the_first_difference_invariant_6(void **state)
     assert_non_null(strstr(message, "GPA 0x12000, level 0: the mirror's entry is mapped, "
                                     "the external one is free"));
     entry->frame.raw = 18;
+    model.entries[model.entry_count++] =
+        (struct model_entry){EXTERNAL_MAPPED, LEVEL_4K, gfn(20), hpa(HOST_MEMORY_START), 0};
+    assert_int_equal(mirror_audit(&model.mirror, message), ERR_STATE);
+    assert_string_equal(message, "GPA 0x14000, level 0: the mirror's entry is absent, "
+                                 "the external one is mapped");
+    model.entry_count--;
     model_fail(&model, OP_READ, 3, 3, ERR_REFUSED);
     assert_int_equal(mirror_audit(&model.mirror, message), ERR_STATE);
     assert_non_null(strstr(message, "cannot be read"));
