@@ -282,3 +282,5 @@ u32 processor_interrupt_acknowledge(void)
     __asm__ volatile("lidt %0" ::"m"(current));
     return vector;
 }
+
+void processor_interrupt_end(void) { apic_end_of_interrupt(); }

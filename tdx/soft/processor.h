@@ -42,5 +42,7 @@ void processor_host_fields_write(void);
  */
 #define PROCESSOR_NO_INTERRUPT 0xffffffffu
 u32 processor_interrupt_acknowledge(void);
+/* Ends the interrupt in service: posted-interrupt processing does so by itself. */
+void processor_interrupt_end(void);
 
 #endif
