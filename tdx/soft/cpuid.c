@@ -16,7 +16,13 @@ static const struct leaf_rule {
 };
 _Static_assert(ARRAY_LENGTH(rules) <= CPUID_TABLE_MAX, "a TD's CPUID table has fewer rows");
 
-const struct cpuid_config cpuid_configs[CPUID_CONFIG_COUNT] = {
+#define CPUID_NO_SUBLEAF ~0u
+
+/* In the order of TD_PARAMS.CPUID_VALUES. */
+static const struct cpuid_config {
+    u32 leaf, subleaf; /* CPUID_NO_SUBLEAF where the leaf has none */
+    struct cpuid_values direct, allow;
+} configs[CPUID_CONFIG_COUNT] = {
 #define CPUID_CONFIG(leaf, subleaf, direct, allow) {leaf, subleaf, VALUES direct, VALUES allow},
 #include "tdx/soft/cpuid.def"
 #undef CPUID_CONFIG
@@ -99,7 +105,7 @@ static struct cpuid_values value_make(const struct leaf_rule *rule,
         (native.edx & rule->native.edx) | rule->fixed.edx,
     };
     for (u32 i = 0; i < CPUID_CONFIG_COUNT; i++) {
-        const struct cpuid_config *c = &cpuid_configs[i];
+        const struct cpuid_config *c = &configs[i];
         if (c->leaf != rule->leaf || c->subleaf != rule->subleaf)
             continue;
         v.eax = configure(v.eax, native.eax, c->direct.eax, c->allow.eax, wanted[i].eax);
@@ -157,52 +163,63 @@ static u32 bits_for(u32 count)
 }
 
 /* Values that follow from the TD's other parameters. */
-static void value_derive(const struct tdcs *tdcs, u32 leaf, u32 subleaf, struct cpuid_values *v)
+static void value_derive(const struct td_params *params, u32 leaf, u32 subleaf, struct cpuid_values *v)
 {
-    u32 mhz = tdcs->tsc_frequency * (u32)(TDX_TSC_UNIT_HZ / 1000000);
+    u32 mhz = params->tsc_frequency * (u32)(TDX_TSC_UNIT_HZ / 1000000);
 
-    features_limit(tdcs->xfam, leaf, v);
+    features_limit(params->xfam, leaf, v);
     if (leaf == 0xd && subleaf == 0)
-        *v = (struct cpuid_values){(u32)(tdcs->xfam & XFAM_USER), 0, xsave_bytes(tdcs->xfam), 0};
-    else if (leaf == 0xd && subleaf > 1 && !(tdcs->xfam & 1ull << subleaf))
+        *v = (struct cpuid_values){(u32)(params->xfam & XFAM_USER), 0, xsave_bytes(params->xfam), 0};
+    else if (leaf == 0xd && subleaf > 1 && !(params->xfam & 1ull << subleaf))
         *v = (struct cpuid_values){0};
     else if (leaf == 0x15)
-        v->ebx = tdcs->tsc_frequency;
+        v->ebx = params->tsc_frequency;
     else if (leaf == 0x16)
         *v = (struct cpuid_values){mhz, mhz, (u32)(TDX_TSC_UNIT_HZ / 1000000), 0};
     else if ((leaf == 0xb || leaf == 0x1f) && subleaf == 1) {
-        v->eax = bits_for(tdcs->max_vcpus);
-        v->ebx = tdcs->max_vcpus & 0xffff;
+        v->eax = bits_for(params->max_vcpus);
+        v->ebx = params->max_vcpus & 0xffff;
     }
 }
 
-static u64 refuse(const struct cpuid_config *config, u64 *where)
+static u64 refuse(const struct cpuid_config *config, u64 *bad_leaf)
 {
     u32 subleaf = config->subleaf == CPUID_NO_SUBLEAF ? 0 : config->subleaf;
-    *where = config->leaf | (u64)subleaf << 32;
-    return status_of(TDX_OPERAND_INVALID, OPERAND_CPUID_CONFIG);
+    *bad_leaf = config->leaf | (u64)subleaf << 32;
+    return completion(TDX_OPERAND_INVALID, OPERAND_CPUID_CONFIG);
 }
 
-u64 cpuid_configure(const struct tdcs *tdcs, struct tdcs_measured *measured,
-                    const struct cpuid_values *wanted, u64 *where)
+bool cpuid_config_row(u32 index, u64 *leaf, struct cpuid_values *mask)
 {
+    if (index >= CPUID_CONFIG_COUNT)
+        return false;
+    *leaf = configs[index].leaf | (u64)configs[index].subleaf << 32;
+    *mask = configs[index].direct;
+    return true;
+}
+
+u64 cpuid_configure(struct tdcs_measured *measured, const struct td_params *params,
+                    u64 *bad_leaf)
+{
+    const struct cpuid_values *wanted = params->cpuid;
+
     for (u32 i = 0; i < CPUID_CONFIG_COUNT; i++) {
-        const struct cpuid_config *config = &cpuid_configs[i];
-        u32 platform = processor_cpuid(1, 0).eax & cpuid_configs[i].direct.eax;
+        const struct cpuid_config *config = &configs[i];
+        u32 platform = processor_cpuid(1, 0).eax & configs[i].direct.eax;
         bool hle = wanted[i].ebx & EBX7_HLE, rtm = wanted[i].ebx & EBX7_RTM;
 
         if (!config_is_allowed(config, &wanted[i]))
-            return refuse(config, where);
+            return refuse(config, bad_leaf);
         if (config->leaf == 1 && wanted[i].eax && wanted[i].eax != platform)
-            return refuse(config, where);
+            return refuse(config, bad_leaf);
         if (config->leaf == 7 && config->subleaf == 0 && hle != rtm)
-            return refuse(config, where);
+            return refuse(config, bad_leaf);
     }
     for (u32 i = 0; i < ARRAY_LENGTH(rules); i++) {
         measured->cpuid[i].leaf = rules[i].leaf;
         measured->cpuid[i].subleaf = rules[i].subleaf;
         measured->cpuid[i].values = value_make(&rules[i], wanted);
-        value_derive(tdcs, rules[i].leaf, rules[i].subleaf, &measured->cpuid[i].values);
+        value_derive(params, rules[i].leaf, rules[i].subleaf, &measured->cpuid[i].values);
     }
     measured->cpuid_count = ARRAY_LENGTH(rules);
     return 0;

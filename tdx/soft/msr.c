@@ -14,8 +14,6 @@ enum msr_rule {
     VE,
     /* PASS where the TD has the feature, else GP. */
     IF_PERFMON,
-    IF_WAITPKG,
-    IF_TSX,
     IF_AMX,
     IF_PT,
     IF_CET,
@@ -24,8 +22,6 @@ enum msr_rule {
     IF_LBR,
     /* VE where the TD's CPUID has the feature, else GP. */
     IF_TSC_DEADLINE,
-    IF_PCONFIG,
-    IF_TME,
 };
 
 static const struct msr_row {
@@ -45,28 +41,17 @@ static const struct msr_row {
 #define XFAM_SUPERVISOR (XFAM_PT | 3 * XFAM_CET | XFAM_ULI | XFAM_LBR)
 
 #define CPUID_1_ECX_TSC_DEADLINE (1u << 24)
-#define CPUID_7_EBX_RTM (1u << 11)
-#define CPUID_7_ECX_WAITPKG (1u << 5)
-#define CPUID_7_ECX_TME (1u << 13)
-#define CPUID_7_EDX_PCONFIG (1u << 18)
 
 static enum msr_rule rule_if(bool condition, enum msr_rule then) { return condition ? then : GP; }
 
-/* The rule with the TD's features put in: PASS, EMULATE, GP or VE. */
-static enum msr_rule rule_resolve(enum msr_rule rule, const struct tdcs *tdcs,
-                                  const struct tdcs_measured *measured)
+/* The rule with the TD's attributes and XFAM put in. */
+static enum msr_rule rule_resolve(enum msr_rule rule, const struct tdcs *tdcs)
 {
-    struct cpuid_values features = cpuid_stored(measured, 7, 0);
-
     switch (rule) {
     case IF_PERFMON:
         return rule_if(tdcs->attributes & TD_ATTRIBUTE_PERFMON, PASS);
     case IF_PKS:
         return rule_if(tdcs->attributes & TD_ATTRIBUTE_PKS, PASS);
-    case IF_WAITPKG:
-        return rule_if(features.ecx & CPUID_7_ECX_WAITPKG, PASS);
-    case IF_TSX:
-        return rule_if(features.ebx & CPUID_7_EBX_RTM, PASS);
     case IF_AMX:
         return rule_if(tdcs->xfam & XFAM_AMX, PASS);
     case IF_PT:
@@ -77,15 +62,17 @@ static enum msr_rule rule_resolve(enum msr_rule rule, const struct tdcs *tdcs,
         return rule_if(tdcs->xfam & XFAM_ULI, PASS);
     case IF_LBR:
         return rule_if(tdcs->xfam & XFAM_LBR, PASS);
-    case IF_TSC_DEADLINE:
-        return rule_if(cpuid_stored(measured, 1, 0).ecx & CPUID_1_ECX_TSC_DEADLINE, VE);
-    case IF_PCONFIG:
-        return rule_if(features.edx & CPUID_7_EDX_PCONFIG, VE);
-    case IF_TME:
-        return rule_if(features.ecx & CPUID_7_ECX_TME, VE);
     default:
         return rule;
     }
+}
+
+/* The same at an exit, where CPUID decides too: PASS, EMULATE, GP or VE. */
+static enum msr_rule rule_at_exit(enum msr_rule rule, const struct run *run)
+{
+    if (rule == IF_TSC_DEADLINE)
+        return rule_if(cpuid_stored(run->measured, 1, 0).ecx & CPUID_1_ECX_TSC_DEADLINE, VE);
+    return rule_resolve(rule, run->tdcs);
 }
 
 static const struct msr_row *row_find(u32 index)
@@ -102,8 +89,9 @@ static const struct msr_row *row_find(u32 index)
 #define RANGE_HIGH_FIRST 0xc0000000u
 #define RANGE_MSRS 0x2000u
 
-static void bitmap_clear(u8 *page, u32 index)
+static void bitmap_clear(void *bitmap, u32 index)
 {
+    u8 *page = bitmap;
     if (index >= RANGE_HIGH_FIRST) {
         page += BITMAP_HIGH_OFFSET;
         index -= RANGE_HIGH_FIRST;
@@ -112,17 +100,17 @@ static void bitmap_clear(u8 *page, u32 index)
         page[index / 8] &= (u8) ~(1u << index % 8);
 }
 
-void msr_bitmap_write(u8 *page, const struct tdcs *tdcs, const struct tdcs_measured *measured)
+void msr_bitmap_build(const struct tdcs *tdcs, void *page)
 {
     memset(page, 0xff, PAGE_BYTES);
     for (u32 i = 0; i < ARRAY_LENGTH(rows); i++) {
-        bool read = rule_resolve(rows[i].read, tdcs, measured) == PASS;
-        bool write = rule_resolve(rows[i].write, tdcs, measured) == PASS;
+        bool read = rule_resolve(rows[i].read, tdcs) == PASS;
+        bool write = rule_resolve(rows[i].write, tdcs) == PASS;
         for (u32 index = rows[i].first; index <= rows[i].last; index++) {
             if (read)
                 bitmap_clear(page, index);
             if (write)
-                bitmap_clear(page + BITMAP_WRITE_OFFSET, index);
+                bitmap_clear((u8 *)page + BITMAP_WRITE_OFFSET, index);
         }
     }
 }
@@ -221,7 +209,7 @@ enum outcome msr_read_handle(struct run *run)
     u64 *gpr = run->vcpu->gpr;
     u32 index = (u32)gpr[GPR_RCX];
     const struct msr_row *row = row_find(index);
-    enum msr_rule rule = row ? rule_resolve(row->read, run->tdcs, run->measured) : VE;
+    enum msr_rule rule = row ? rule_at_exit(row->read, run) : VE;
 
     if (rule == EMULATE) {
         u64 value = emulated_read(run, index);
@@ -237,7 +225,7 @@ enum outcome msr_write_handle(struct run *run)
     u64 *gpr = run->vcpu->gpr;
     u32 index = (u32)gpr[GPR_RCX];
     const struct msr_row *row = row_find(index);
-    enum msr_rule rule = row ? rule_resolve(row->write, run->tdcs, run->measured) : VE;
+    enum msr_rule rule = row ? rule_at_exit(row->write, run) : VE;
 
     if (rule == EMULATE)
         rule = emulated_write(run, index, (u32)gpr[GPR_RAX] | gpr[GPR_RDX] << 32);

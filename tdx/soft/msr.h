@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Model-specific registers as a guest sees them: tdx/soft/msr.def in action. */
+/* Model-specific registers as a guest sees them. (The bitmap: tdx/soft/objects.h.) */
 #ifndef TDX_SOFT_MSR_H
 #define TDX_SOFT_MSR_H
 
 #include "tdx/soft/run.h"
-
-/* Writes the MSR bitmap page of a TD whose attributes, XFAM and CPUID values are decided. */
-void msr_bitmap_write(u8 *page, const struct tdcs *tdcs, const struct tdcs_measured *measured);
 
 /* RDMSR and WRMSR exits. */
 enum outcome msr_read_handle(struct run *run);

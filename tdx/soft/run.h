@@ -6,12 +6,13 @@
 #ifndef TDX_SOFT_RUN_H
 #define TDX_SOFT_RUN_H
 
-#include "tdx/soft/td.h"
+#include "tdx/soft/objects.h"
 
 struct run {
+    struct leaf *leaf; /* TDH.VP.ENTER: what it holds stays locked while the guest runs */
+    struct td td;
     struct tdvps *vcpu;
-    struct tdr *tdr;
-    struct tdcs *tdcs;
+    struct tdcs *tdcs; /* td.tdcs and its second page */
     struct tdcs_measured *measured;
     struct tdx_regs *regs; /* the VMM's: a TD exit writes its image here */
     u16 xmm_mask;          /* XMM registers that a TDVMCALL exit exposes */
@@ -33,11 +34,11 @@ bool guest_is_user_mode(void);
 bool guest_is_64_bit(void);
 
 /* td_exit.c: register images of TD exits. */
-enum outcome td_exit_asynchronous(struct run *run, u32 status_code, u32 reason);
+enum outcome td_exit_asynchronous(struct run *run, enum tdx_status_code status_code, u32 reason);
 enum outcome td_exit_ept_violation(struct run *run, u64 address, u64 qualification, u64 detail);
 enum outcome td_exit_vmcall(struct run *run);
 /* The vCPU (status NON_RECOVERABLE_VCPU) or the whole TD cannot run again. */
-enum outcome td_exit_fatal(struct run *run, u32 status_code, u32 reason);
+enum outcome td_exit_fatal(struct run *run, enum tdx_status_code status_code, u32 reason);
 
 /* events.c */
 void event_recover(void); /* at each VM exit, first: an event whose delivery was interrupted */
@@ -69,7 +70,5 @@ enum instruction {
 };
 enum instruction instruction_recognise(const struct run *run);
 #define TDCALL_BYTES 4
-
-static inline u64 status_of(u32 code, u32 detail) { return (u64)code << 32 | detail; }
 
 #endif

@@ -25,12 +25,12 @@ static void registers_clear(struct run *run)
         run->regs->gpr[GPR_RBP] = rbp;
 }
 
-enum outcome td_exit_asynchronous(struct run *run, u32 status_code, u32 reason)
+enum outcome td_exit_asynchronous(struct run *run, enum tdx_status_code status_code, u32 reason)
 {
     u32 basic = reason & 0xffff;
 
     registers_clear(run);
-    run->regs->gpr[GPR_RAX] = status_of(status_code, reason);
+    run->regs->gpr[GPR_RAX] = completion(status_code, reason);
     run->regs->gpr[GPR_RCX] = (u32)seam_vmcs_read(VMCS_EXIT_QUALIFICATION);
     if (basic == EXIT_EXCEPTION_OR_NMI || basic == EXIT_EXTERNAL_INTERRUPT)
         run->regs->gpr[GPR_R9] = (u32)seam_vmcs_read(VMCS_EXIT_INTR_INFO);
@@ -40,7 +40,7 @@ enum outcome td_exit_asynchronous(struct run *run, u32 status_code, u32 reason)
 enum outcome td_exit_ept_violation(struct run *run, u64 address, u64 qualification, u64 detail)
 {
     registers_clear(run);
-    run->regs->gpr[GPR_RAX] = status_of(TDX_SUCCESS, EXIT_EPT_VIOLATION);
+    run->regs->gpr[GPR_RAX] = completion(TDX_SUCCESS, EXIT_EPT_VIOLATION);
     run->regs->gpr[GPR_RCX] = qualification & QUALIFICATION_VISIBLE;
     run->regs->gpr[GPR_RDX] = detail;
     run->regs->gpr[GPR_R8] = address & ~PAGE_MASK;
@@ -55,7 +55,7 @@ enum outcome td_exit_vmcall(struct run *run)
     for (u32 i = 0; i < GPR_COUNT; i++)
         if (mask >> i & 1)
             run->regs->gpr[i] = run->vcpu->gpr[i];
-    run->regs->gpr[GPR_RAX] = status_of(TDX_SUCCESS, EXIT_TDCALL);
+    run->regs->gpr[GPR_RAX] = completion(TDX_SUCCESS, EXIT_TDCALL);
     run->regs->gpr[GPR_RCX] = mask;
     run->xmm_mask = (u16)(mask >> VMCALL_XMM_SHIFT);
     run->vcpu->last_exit_was_vmcall = true;
@@ -63,11 +63,11 @@ enum outcome td_exit_vmcall(struct run *run)
     return OUTCOME_EXIT;
 }
 
-enum outcome td_exit_fatal(struct run *run, u32 status_code, u32 reason)
+enum outcome td_exit_fatal(struct run *run, enum tdx_status_code status_code, u32 reason)
 {
     if (status_code == TDX_NON_RECOVERABLE_VCPU)
         run->vcpu->state = VCPU_DISABLED;
     else
-        run->tdr->fatal = true;
+        td_make_fatal(&run->td);
     return td_exit_asynchronous(run, status_code, reason);
 }
