@@ -4,7 +4,10 @@
 #include "boot/x86.h"
 #include "tdx/soft/processor.h"
 
-#define VALUES(...) {__VA_ARGS__}
+#define VALUES(...) \
+    {               \
+        __VA_ARGS__ \
+    }
 
 static const struct leaf_rule {
     u32 leaf, subleaf;
@@ -163,13 +166,15 @@ static u32 bits_for(u32 count)
 }
 
 /* Values that follow from the TD's other parameters. */
-static void value_derive(const struct td_params *params, u32 leaf, u32 subleaf, struct cpuid_values *v)
+static void value_derive(const struct td_params *params, u32 leaf, u32 subleaf,
+                         struct cpuid_values *v)
 {
     u32 mhz = params->tsc_frequency * (u32)(TDX_TSC_UNIT_HZ / 1000000);
 
     features_limit(params->xfam, leaf, v);
     if (leaf == 0xd && subleaf == 0)
-        *v = (struct cpuid_values){(u32)(params->xfam & XFAM_USER), 0, xsave_bytes(params->xfam), 0};
+        *v =
+            (struct cpuid_values){(u32)(params->xfam & XFAM_USER), 0, xsave_bytes(params->xfam), 0};
     else if (leaf == 0xd && subleaf > 1 && !(params->xfam & 1ull << subleaf))
         *v = (struct cpuid_values){0};
     else if (leaf == 0x15)
@@ -198,8 +203,7 @@ bool cpuid_config_row(u32 index, u64 *leaf, struct cpuid_values *mask)
     return true;
 }
 
-u64 cpuid_configure(struct tdcs_measured *measured, const struct td_params *params,
-                    u64 *bad_leaf)
+u64 cpuid_configure(struct tdcs_measured *measured, const struct td_params *params, u64 *bad_leaf)
 {
     const struct cpuid_values *wanted = params->cpuid;
 
@@ -262,8 +266,8 @@ enum outcome cpuid_handle(struct run *run)
     u32 leaf = (u32)gpr[GPR_RAX], subleaf = (u32)gpr[GPR_RCX];
     bool hypervisor = leaf >= LEAF_HYPERVISOR_FIRST && leaf <= LEAF_HYPERVISOR_LAST;
 
-    if (!hypervisor && (leaf > LEAF_EXTENDED_MAX ||
-                        (leaf > LEAF_BASIC_MAX && leaf < LEAF_EXTENDED_FIRST)))
+    if (!hypervisor &&
+        (leaf > LEAF_EXTENDED_MAX || (leaf > LEAF_BASIC_MAX && leaf < LEAF_EXTENDED_FIRST)))
         leaf = LEAF_BASIC_MAX;
     const struct leaf_rule *rule = rule_find(leaf, subleaf);
     u32 row = rule ? (u32)(rule - rules) : CPUID_TABLE_MAX;

@@ -26,7 +26,10 @@ void event_recover(void)
                         seam_vmcs_read(VMCS_GUEST_INTERRUPTIBILITY) & ~BLOCKED_BY_NMI);
 }
 
-bool event_is_queued(void) { return seam_vmcs_read(VMCS_ENTRY_INTR_INFO) & INTR_VALID; }
+bool event_is_queued(void)
+{
+    return seam_vmcs_read(VMCS_ENTRY_INTR_INFO) & INTR_VALID;
+}
 
 void event_exception(u8 vector)
 {

@@ -28,7 +28,10 @@ void instruction_skip(u64 len_bytes)
                         seam_vmcs_read(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_SINGLE_STEP);
 }
 
-static u32 reason_basic(void) { return (u32)seam_vmcs_read(VMCS_EXIT_REASON) & REASON_BASIC_MASK; }
+static u32 reason_basic(void)
+{
+    return (u32)seam_vmcs_read(VMCS_EXIT_REASON) & REASON_BASIC_MASK;
+}
 
 static enum outcome general_protection(void)
 {

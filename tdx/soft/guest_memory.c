@@ -11,7 +11,10 @@
 #define PTE_LARGE (1ull << 7)
 #define POINTER_NONE (~0ull)
 
-u64 gpa_shared_bit(const struct tdcs *tdcs) { return 1ull << (tdcs->gpa_bits - 1); }
+u64 gpa_shared_bit(const struct tdcs *tdcs)
+{
+    return 1ull << (tdcs->gpa_bits - 1);
+}
 
 static u64 table_entry(u64 table, u64 address, u32 level)
 {

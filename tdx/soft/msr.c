@@ -42,7 +42,10 @@ static const struct msr_row {
 
 #define CPUID_1_ECX_TSC_DEADLINE (1u << 24)
 
-static enum msr_rule rule_if(bool condition, enum msr_rule then) { return condition ? then : GP; }
+static enum msr_rule rule_if(bool condition, enum msr_rule then)
+{
+    return condition ? then : GP;
+}
 
 /* The rule with the TD's attributes and XFAM put in. */
 static enum msr_rule rule_resolve(enum msr_rule rule, const struct tdcs *tdcs)

@@ -87,14 +87,17 @@ void processor_state_reset(struct tdvps *vcpu)
     *(u32 *)(area + XSAVE_MXCSR_OFFSET) = MXCSR_RESET;
 }
 
-#define DEBUG_REGISTER(n)                                                                          \
-    static u64 dr##n##_read(void)                                                                  \
-    {                                                                                              \
-        u64 value;                                                                                 \
-        __asm__ volatile("mov %%dr" #n ", %0" : "=r"(value));                                      \
-        return value;                                                                              \
-    }                                                                                              \
-    static void dr##n##_write(u64 value) { __asm__ volatile("mov %0, %%dr" #n ::"r"(value)); }
+#define DEBUG_REGISTER(n)                                     \
+    static u64 dr##n##_read(void)                             \
+    {                                                         \
+        u64 value;                                            \
+        __asm__ volatile("mov %%dr" #n ", %0" : "=r"(value)); \
+        return value;                                         \
+    }                                                         \
+    static void dr##n##_write(u64 value)                      \
+    {                                                         \
+        __asm__ volatile("mov %0, %%dr" #n ::"r"(value));     \
+    }
 DEBUG_REGISTER(0)
 DEBUG_REGISTER(1)
 DEBUG_REGISTER(2)
@@ -183,8 +186,14 @@ void processor_xmm_take(struct tdvps *vcpu, u16 xmm_mask)
     *(u64 *)(area + XSAVE_BV_OFFSET) |= XFEATURE_SSE;
 }
 
-void processor_xcr0_write(u64 value) { xcr0_write(value); }
-void processor_cr2_write(u64 value) { cr2_write(value); }
+void processor_xcr0_write(u64 value)
+{
+    xcr0_write(value);
+}
+void processor_cr2_write(u64 value)
+{
+    cr2_write(value);
+}
 
 struct __attribute__((packed)) table_register {
     u16 limit;
@@ -198,12 +207,12 @@ static u16 selector_task(void)
     return selector;
 }
 
-#define SEGMENT_SELECTOR(name)                                                                     \
-    static u16 selector_##name(void)                                                               \
-    {                                                                                              \
-        u16 selector;                                                                              \
-        __asm__ volatile("mov %%" #name ", %0" : "=r"(selector));                                  \
-        return selector;                                                                           \
+#define SEGMENT_SELECTOR(name)                                    \
+    static u16 selector_##name(void)                              \
+    {                                                             \
+        u16 selector;                                             \
+        __asm__ volatile("mov %%" #name ", %0" : "=r"(selector)); \
+        return selector;                                          \
     }
 SEGMENT_SELECTOR(cs)
 SEGMENT_SELECTOR(ss)
@@ -283,4 +292,7 @@ u32 processor_interrupt_acknowledge(void)
     return vector;
 }
 
-void processor_interrupt_end(void) { apic_end_of_interrupt(); }
+void processor_interrupt_end(void)
+{
+    apic_end_of_interrupt();
+}

@@ -123,8 +123,7 @@ static u64 field_write(struct tdcall *call, enum metadata_scope scope)
     call->gpr[GPR_R8] = 0;
     if (call->gpr[GPR_RCX])
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
-    u64 status =
-        metadata_write(&context, call->gpr[GPR_RDX], value, call->gpr[GPR_R9], &previous);
+    u64 status = metadata_write(&context, call->gpr[GPR_RDX], value, call->gpr[GPR_R9], &previous);
     if (!(status & TDX_STATUS_ERROR))
         call->gpr[GPR_R8] = previous;
     return status;
@@ -137,10 +136,22 @@ static u64 tdg_vm_rd(struct tdcall *call)
                          : field_read(call, METADATA_TD, &next);
 }
 
-static u64 tdg_vm_wr(struct tdcall *call) { return field_write(call, METADATA_TD); }
-static u64 tdg_vp_rd(struct tdcall *call) { return field_read_next(call, METADATA_VP); }
-static u64 tdg_vp_wr(struct tdcall *call) { return field_write(call, METADATA_VP); }
-static u64 tdg_sys_rd(struct tdcall *call) { return field_read_next(call, METADATA_SYS); }
+static u64 tdg_vm_wr(struct tdcall *call)
+{
+    return field_write(call, METADATA_TD);
+}
+static u64 tdg_vp_rd(struct tdcall *call)
+{
+    return field_read_next(call, METADATA_VP);
+}
+static u64 tdg_vp_wr(struct tdcall *call)
+{
+    return field_write(call, METADATA_VP);
+}
+static u64 tdg_sys_rd(struct tdcall *call)
+{
+    return field_read_next(call, METADATA_SYS);
+}
 
 #define TDG_LEAF_LIMIT 32
 static const struct {

@@ -60,7 +60,10 @@ bool vmcs_controls_are_supported(struct vmcs_missing *missing)
     return true;
 }
 
-bool vmcs_timer_is_supported(void) { return control_value(&controls[0]) & PIN_PREEMPTION_TIMER; }
+bool vmcs_timer_is_supported(void)
+{
+    return control_value(&controls[0]) & PIN_PREEMPTION_TIMER;
+}
 
 #define CR0_DEFINED 0xe005003full
 #define CR4_BIT_15 (1ull << 15)

@@ -25,7 +25,10 @@ void zero_step_count(struct run *run, u64 address)
     vcpu->fault_pages[vcpu->fault_page_count++] = page;
 }
 
-bool zero_step_is_suspected(const struct tdvps *vcpu) { return vcpu->fault_page_count != 0; }
+bool zero_step_is_suspected(const struct tdvps *vcpu)
+{
+    return vcpu->fault_page_count != 0;
+}
 
 bool zero_step_is_served(struct run *run, u64 *missing)
 {
