@@ -74,15 +74,15 @@ enum error td_finalize(struct td *td);
 struct td_exit {
     struct tdx_status status;
     enum td_exit_kind {
-        TD_EXIT_RETRY,        /* BUSY: serve interrupts, enter again */
-        TD_EXIT_VMCALL,       /* TDG.VP.VMCALL; vcpu->regs holds the guest's registers */
-        TD_EXIT_EPT_VIOLATION,/* gpa (SHARED bit as in the guest), qualification, detail */
+        TD_EXIT_RETRY,         /* BUSY: serve interrupts, enter again */
+        TD_EXIT_VMCALL,        /* TDG.VP.VMCALL; vcpu->regs holds the guest's registers */
+        TD_EXIT_EPT_VIOLATION, /* gpa (SHARED bit as in the guest), qualification, detail */
         TD_EXIT_EPT_MISCONFIGURATION,
-        TD_EXIT_INTERRUPT,    /* interrupt_info names the acknowledged vector */
+        TD_EXIT_INTERRUPT, /* interrupt_info names the acknowledged vector */
         TD_EXIT_NMI,
         TD_EXIT_TRIPLE_FAULT,
-        TD_EXIT_DEAD,         /* the TD cannot go on */
-        TD_EXIT_OTHER,        /* reason says which */
+        TD_EXIT_DEAD,  /* the TD cannot go on */
+        TD_EXIT_OTHER, /* reason says which */
         TD_EXIT_KINDS,
     } kind;
     u32 reason;
