@@ -69,22 +69,25 @@ enum error page_reclaim(hpa_t page, const char *what)
         if (error)
             return error;
     }
-    page_take_back(page);
     return OK;
 }
 
-enum error control_page_allocate(hpa_t *page)
+enum error control_page_create(enum tdh_leaf leaf, u64 rdx, const char *where, hpa_t *page)
 {
     enum error error = page_allocate(PAGE_TD_CONTROL, page);
-    if (!error)
-        page_hand_over(*page);
+    if (error)
+        return error;
+    page_hand_over(*page);
+    struct tdx_regs regs = {};
+    regs.gpr[GPR_RCX] = page->raw;
+    regs.gpr[GPR_RDX] = rdx;
+    error = tdx_status_error_final(seamcall_patient(leaf, &regs), leaf, where);
+    if (error) {
+        page_keep(*page);
+        page_free(*page);
+        *page = HPA_NONE;
+    }
     return error;
-}
-
-void control_page_drop(hpa_t page)
-{
-    page_keep(page);
-    page_free(page);
 }
 
 void page_leak(hpa_t page, const char *what)
@@ -97,9 +100,11 @@ void page_leak(hpa_t page, const char *what)
 enum error control_page_reclaim(hpa_t page, const char *what)
 {
     enum error error = page_reclaim(page, what);
-    if (error)
+    if (error) {
         page_leak(page, what);
-    else
-        page_free(page);
-    return error;
+        return error;
+    }
+    page_take_back(page);
+    page_free(page);
+    return OK;
 }

@@ -20,13 +20,14 @@ void page_take_back(hpa_t page);
 
 /* PHYMEM.PAGE.WBINVD: what the caches hold of the page under `hkid`. */
 enum error page_write_back(hpa_t page, u16 hkid, const char *where);
-/* PHYMEM.PAGE.RECLAIM and page_take_back; on error the page is the module's as before. */
+/* PHYMEM.PAGE.RECLAIM; page_take_back comes next. On error the page is the module's as before. */
 enum error page_reclaim(hpa_t page, const char *what);
 
-/* A page for a control structure (PAGE_TD_CONTROL), handed over already. */
-enum error control_page_allocate(hpa_t *page);
-/* After the leaf refused it: shown again and freed. */
-void control_page_drop(hpa_t page);
+/*
+ * Allocates a page (PAGE_TD_CONTROL) and gives it with RCX = page, RDX = `rdx` to the leaf that
+ * makes a control structure of it. On error the page is free again.
+ */
+enum error control_page_create(enum tdh_leaf leaf, u64 rdx, const char *where, hpa_t *page);
 /* Reclaims and frees it, or leaks it: ERR_REFUSED, with one line. */
 enum error control_page_reclaim(hpa_t page, const char *what);
 /* Gives up on it: PAGE_LEAKED, with one line. */

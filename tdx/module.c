@@ -3,6 +3,7 @@
 
 #include "boot/cpu.h"
 #include "boot/log.h"
+#include "boot/paging.h"
 #include "boot/phys.h"
 #include "boot/string.h"
 #include "tdx/handover.h"
@@ -120,10 +121,11 @@ static void pamts_move(enum pamt_owner owner)
     for (u32 i = 0; i < plan.count; i++) {
         for (u64 k = 0; k < plan.pamts[i].pages; k++) {
             hpa_t page = hpa(plan.pamts[i].first.raw + k * PAGE_BYTES);
+            /* Their cache lines are written back with all others, before KEY.CONFIG. */
             if (owner == PAMT_OF_MODULE)
-                page_hand_over(page);
+                paging_hide_page(page);
             else
-                page_keep(page);
+                paging_show_page(page);
         }
     }
 }

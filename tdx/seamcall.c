@@ -144,14 +144,19 @@ struct tdx_status seamcall(enum tdh_leaf leaf, struct tdx_regs *regs)
     return seamcall_version(leaf, 0, regs);
 }
 
-struct tdx_status seamcall_patient(enum tdh_leaf leaf, struct tdx_regs *regs)
+struct tdx_status seamcall_patient_version(enum tdh_leaf leaf, u8 version, struct tdx_regs *regs)
 {
     const struct tdx_regs operands = *regs;
-    struct tdx_status status = seamcall(leaf, regs);
+    struct tdx_status status = seamcall_version(leaf, version, regs);
     for (u32 tries = 0; tdx_status_is_busy(status) && tries < BUSY_TRIES; tries++) {
         cpu_relax();
         *regs = operands;
-        status = seamcall(leaf, regs);
+        status = seamcall_version(leaf, version, regs);
     }
     return status;
+}
+
+struct tdx_status seamcall_patient(enum tdh_leaf leaf, struct tdx_regs *regs)
+{
+    return seamcall_patient_version(leaf, 0, regs);
 }

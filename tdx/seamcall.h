@@ -55,6 +55,7 @@ struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_re
  * INTERRUPTED_* does not move.
  */
 struct tdx_status seamcall_patient(enum tdh_leaf leaf, struct tdx_regs *regs);
+struct tdx_status seamcall_patient_version(enum tdh_leaf leaf, u8 version, struct tdx_regs *regs);
 
 /*
  * The one place where a status becomes an error. Success (and the informational successes) is
