@@ -200,28 +200,33 @@ void tdmr_plan_release(struct tdmr_plan *plan)
     plan->pamt_pages = 0;
 }
 
-enum error tdmr_plan_make(struct tdmr_plan *plan, const struct tdmr_limits *limits)
+static enum error tdmrs_choose_all(struct tdmr_plan *plan, u32 limit)
 {
-    u32 limit = limits->tdmrs < TDMRS_MAX ? limits->tdmrs : TDMRS_MAX;
-    enum error error = usable_find(plan);
-    if (error)
-        return error;
     if (plan->usable.count == 0 || limit == 0) {
         log_line("tdx: no convertible memory is free");
         return ERR_NO_MEMORY;
     }
-    u64 piece_bytes = GIB;
-    while (!tdmrs_choose(plan, piece_bytes, limit)) {
+    u64 end = plan->usable.spans[plan->usable.count - 1].end;
+    for (u64 piece_bytes = GIB; !tdmrs_choose(plan, piece_bytes, limit); piece_bytes *= 2) {
         /* More islands of memory than TDMRs: no size of piece helps. */
-        if (piece_bytes >= plan->usable.spans[plan->usable.count - 1].end) {
+        if (piece_bytes >= end) {
             log_line("tdx: memory does not fit into %u TDMRs", limit);
             return ERR_UNSUPPORTED;
         }
-        piece_bytes *= 2;
     }
-    for (u32 i = 0; i < plan->count; i++)
+    return OK;
+}
+
+enum error tdmr_plan_make(struct tdmr_plan *plan, const struct tdmr_limits *limits)
+{
+    plan->count = 0;
+    for (u32 i = 0; i < TDMRS_MAX; i++)
         plan->pamts[i].pages = 0;
-    error = pamts_allocate(plan, limits);
+    enum error error = usable_find(plan);
+    if (!error)
+        error = tdmrs_choose_all(plan, limits->tdmrs < TDMRS_MAX ? limits->tdmrs : TDMRS_MAX);
+    if (!error)
+        error = pamts_allocate(plan, limits);
     if (!error)
         error = reserved_fill_all(plan, limits);
     if (error)
