@@ -1,20 +1,21 @@
 # HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
 
-HOST_TESTS += seamcall
+HOST_TESTS += seamcall spans tdmr start
 
 seamcall_TEST := tests/tdx/seamcall_test.c
 seamcall_SOURCES := tdx/seamcall.c tdx/status.c
 
-HOST_TESTS += spans
-
 spans_TEST := tests/tdx/spans_test.c
 spans_SOURCES := tdx/spans.c
 
-TDX_TEST_ENVIRONMENT := tests/tdx/environment.c tests/tdx/plain_pages.c boot/machine.c tdx/seamcall.c \
-                        tdx/status.c
-
-HOST_TESTS += tdmr
+# The machine around the driver, and a module that agrees to everything.
+TDX_TEST_MACHINE := tests/tdx/environment.c tests/tdx/plain_pages.c boot/machine.c
+TDX_TEST_FAKE := tests/tdx/fake_module.c
+TDX_START := tdx/seamcall.c tdx/status.c tdx/module.c tdx/hardware.c tdx/platform.c \
+             tdx/metadata.c tdx/packages.c tdx/keys.c tdx/tdmr.c tdx/spans.c tdx/handover.c
 
 tdmr_TEST := tests/tdx/tdmr_test.c
-tdmr_SOURCES := tdx/tdmr.c tdx/spans.c tests/tdx/environment.c tests/tdx/plain_pages.c \
-                tests/tdx/fake_module.c boot/machine.c tdx/seamcall.c tdx/status.c
+tdmr_SOURCES := $(TDX_START) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) boot/lock.c
+
+start_TEST := tests/tdx/start_test.c
+start_SOURCES := $(TDX_START) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) boot/lock.c
