@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/tdx/fake_module.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #include "boot/cpu.h"
@@ -134,17 +135,24 @@ static void defaults(u32 leaf, struct tdx_regs *regs)
     }
 }
 
-bool tdx_call(struct tdx_regs *regs)
+static void call_record(u32 leaf, const struct tdx_regs *regs)
 {
-    u64 rax = regs->gpr[GPR_RAX];
-    u32 leaf = (u32)(rax & TDX_LEAF_MASK);
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&lock);
     if (fake_call_count < FAKE_CALLS_MAX)
         fake_calls[fake_call_count++] = (struct fake_call){
             .leaf = leaf,
-            .version = (u8)(rax >> TDX_VERSION_SHIFT),
+            .version = (u8)(regs->gpr[GPR_RAX] >> TDX_VERSION_SHIFT),
             .cpu = cpu_this()->index,
             .in = *regs,
         };
+    pthread_mutex_unlock(&lock);
+}
+
+bool tdx_call(struct tdx_regs *regs)
+{
+    u32 leaf = (u32)(regs->gpr[GPR_RAX] & TDX_LEAF_MASK);
+    call_record(leaf, regs);
     if (fake_carry)
         return true;
     if (!fake_answer || !fake_answer(leaf, regs))

@@ -19,3 +19,17 @@ tdmr_SOURCES := $(TDX_START) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) boot/lock.c
 
 start_TEST := tests/tdx/start_test.c
 start_SOURCES := $(TDX_START) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) boot/lock.c
+
+HOST_TESTS += td
+
+TDX_LIFE := tdx/td.c tdx/td_params.c tdx/td_memory.c tdx/td_vcpu.c tdx/td_enter.c \
+            tdx/td_teardown.c
+
+td_TEST := tests/tdx/td_test.c
+td_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) boot/lock.c \
+              tests/tdx/plain_mirror.c
+
+HOST_TESTS += enter
+
+enter_TEST := tests/tdx/enter_test.c
+enter_SOURCES := $(td_SOURCES)
