@@ -32,9 +32,14 @@ enum error vcpu_caches_fill(struct vcpu_caches *caches);
 /* Gives every page back to the allocator. */
 void vcpu_caches_drain(struct vcpu_caches *caches);
 
+/*
+ * Tops up one cache that is under its minimum, as far as its capacity; ERR_NO_MEMORY if it is
+ * still under its minimum then.
+ */
+enum error page_cache_fill(struct page_cache *cache);
 /* Takes one; the cache must not be empty (ASSERT): filling it before was the caller's duty. */
 hpa_t page_cache_take(struct page_cache *cache);
-/* Returns a page that was not used; to the allocator when the cache is full. */
+/* Returns a page that was not used (a table page still zeroed); to the allocator when the cache is full. */
 void page_cache_return(struct page_cache *cache, hpa_t page);
 
 #endif

@@ -37,13 +37,25 @@ enum error page_allocate(enum page_owner owner, hpa_t *page);
 enum error page_allocate_zeroed(enum page_owner owner, hpa_t *page);
 /* `count` contiguous pages, the first aligned to `align_pages` (a power of two). */
 enum error pages_allocate(enum page_owner owner, u64 count, u64 align_pages, hpa_t *first);
+/* Freeing a page that is free or leaked is a bug of ours and panics. */
 void page_free(hpa_t page);
 void pages_free(hpa_t first, u64 count);
 enum page_owner page_owner(hpa_t page);
 /* Changes the owner of a page that is not free. */
 void page_set_owner(hpa_t page, enum page_owner owner);
 
+/*
+ * One address that goes with a page that is not free, for the page's owner to use (the mirror
+ * keeps a table's external table page here). HPA_NONE from allocation on. No lock: who owns the
+ * page orders the accesses.
+ */
+void page_set_partner(hpa_t page, hpa_t partner);
+hpa_t page_partner(hpa_t page);
+
 void pages_statistics(struct pages_stats *stats);
 const char *page_owner_name(enum page_owner owner);
+
+/* For tests alone: forgets every range. */
+void pages_reset_for_test(void);
 
 #endif
