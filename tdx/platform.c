@@ -74,7 +74,10 @@ enum error software_describe(struct soft_platform *platform)
     for (u32 i = 0; i < cpu_count(); i++)
         platform->lp_package[i] = cpu_at(i)->package;
     platform->physical_address_bits = KEYID_ADDRESS_BITS;
-    platform->memory_address_bits = m->physical_address_bits;
+    /* The bits of a KeyID are not there for memory; a machine that has memory there is too big. */
+    platform->memory_address_bits = m->physical_address_bits < KEYID_ADDRESS_BITS - KEYID_BITS
+                                        ? m->physical_address_bits
+                                        : KEYID_ADDRESS_BITS - KEYID_BITS;
     platform->gpa_bits =
         m->physical_address_bits < GPA_BITS_MAX ? m->physical_address_bits : GPA_BITS_MAX;
     platform->keyid_bits = KEYID_BITS;

@@ -72,8 +72,8 @@ void td_vcpu_enter(struct td_vcpu *vcpu, struct td_exit *exit)
         exit_retry(exit);
         return;
     }
-    if (error) {
-        /* The refusal is logged; without its processor's leave the vCPU can run nowhere. */
+    if (error || atomic_load(&vcpu->td->broken)) {
+        /* Logged where it arose. Without its last processor's leave a vCPU can run nowhere. */
         *exit = (struct td_exit){.kind = TD_EXIT_DEAD};
         return;
     }

@@ -117,6 +117,17 @@ static enum error track(void *owner)
     return error;
 }
 
+/*
+ * After PAGE.REMOVE there is no way back, and a page that the caches may still write to cannot be
+ * used: the TD has lost it. The mirror keeps it, and td_destroy leaks it.
+ */
+static void page_lost(struct td *td, gfn_t frame)
+{
+    log_line("tdx: GPA 0x%llx is removed, its page is not written back: the TD cannot go on",
+             (unsigned long long)gfn_to_gpa(frame).raw);
+    atomic_store(&td->broken, true);
+}
+
 static enum error remove_leaf(void *owner, gfn_t frame, enum level level, hpa_t page)
 {
     struct td *td = owner;
@@ -124,12 +135,17 @@ static enum error remove_leaf(void *owner, gfn_t frame, enum level level, hpa_t 
     entry_operands(&regs, td, frame, level);
     enum error error =
         entry_error(seamcall(TDH_MEM_PAGE_REMOVE, &regs), TDH_MEM_PAGE_REMOVE, frame, level);
-    for (u64 i = 0; !error && i < level_pages(level); i++) {
+    if (error)
+        return error;
+    for (u64 i = 0; !error && i < level_pages(level); i++)
         error = page_write_back(page_at(page, i), td->hkid, "a removed page");
-        if (!error)
-            page_take_back(page_at(page, i));
+    if (error) {
+        page_lost(td, frame);
+        return error;
     }
-    return error;
+    for (u64 i = 0; i < level_pages(level); i++)
+        page_take_back(page_at(page, i));
+    return OK;
 }
 
 static void hold_vcpus(void *owner)

@@ -264,8 +264,10 @@ static void track_returns_when_each_vcpu_has_left_once(void **state)
     }
     /* Held, it has left and stays out. */
     wait_for_the_guest();
-    td_mirror_ops.hold_vcpus(&td);
     u64 exits = vcpu.exits;
+    td_mirror_ops.hold_vcpus(&td);
+    assert_true(vcpu.exits > exits);
+    exits = vcpu.exits;
     for (u32 i = 0; i < 1000; i++)
         cpu_relax();
     assert_int_equal(vcpu.exits, exits);

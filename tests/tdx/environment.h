@@ -21,7 +21,4 @@ extern u8 environment_interrupt_vector;
 void environment_start(u32 cpus, u32 packages, const struct memory_range *ranges, u32 count);
 void environment_stop(void);
 
-/* Forgets every page. */
-void pages_reset_for_test(void);
-
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* mm/mirror.h and mm/caches.h in their simplest form: lists, one processor, no races. */
+/* mm/mirror.h in its simplest form: lists, one processor, no races. */
 #include <stdio.h>
 #include <string.h>
 
@@ -15,49 +15,6 @@ static struct {
     hpa_t page;
 } entries[ENTRIES_MAX];
 static u32 entry_count;
-
-void vcpu_caches_init(struct vcpu_caches *caches)
-{
-    memset(caches, 0, sizeof *caches);
-    caches->external_tables.owner = PAGE_EXTERNAL;
-    caches->private_pages.owner = PAGE_PRIVATE;
-}
-
-static enum error cache_fill(struct page_cache *cache)
-{
-    while (cache->count < PAGE_CACHE_MINIMUM) {
-        enum error error = page_allocate(cache->owner, &cache->pages[cache->count]);
-        if (error)
-            return error;
-        cache->count++;
-    }
-    return OK;
-}
-
-enum error vcpu_caches_fill(struct vcpu_caches *caches)
-{
-    enum error error = cache_fill(&caches->external_tables);
-    return error ? error : cache_fill(&caches->private_pages);
-}
-
-void vcpu_caches_drain(struct vcpu_caches *caches)
-{
-    while (caches->external_tables.count > 0)
-        page_free(page_cache_take(&caches->external_tables));
-    while (caches->private_pages.count > 0)
-        page_free(page_cache_take(&caches->private_pages));
-}
-
-hpa_t page_cache_take(struct page_cache *cache)
-{
-    ASSERT(cache->count > 0);
-    return cache->pages[--cache->count];
-}
-
-void page_cache_return(struct page_cache *cache, hpa_t page)
-{
-    cache->pages[cache->count++] = page;
-}
 
 enum error mirror_init(struct mirror *mirror, u32 gpa_bits, const struct mirror_ops *ops,
                        void *owner)
@@ -175,7 +132,6 @@ enum error mirror_destroy(struct mirror *mirror)
             continue;
         bool leaf = entries[i].level == LEVEL_4K;
         if (mirror->ops->reclaim_page(mirror->owner, entries[i].page)) {
-            log_line("mirror: page 0x%llx is leaked", (unsigned long long)entries[i].page.raw);
             page_set_owner(entries[i].page, PAGE_LEAKED);
             leaf ? mirror->stats.private_leaked++ : mirror->stats.external_leaked++;
             result = ERR_REFUSED;
@@ -186,5 +142,7 @@ enum error mirror_destroy(struct mirror *mirror)
     }
     entry_count = 0;
     page_free(mirror->root);
+    if (result)
+        log_line("mirror: leaked");
     return result;
 }

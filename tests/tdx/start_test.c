@@ -183,6 +183,14 @@ static void zeros_are_no_hardware(void **state)
     environment_msr_set(MSR_SEAMRR_BASE, 0);
     environment_msr_set(MSR_SEAMRR_MASK, 0);
     software_check("the firmware configured no SEAM range");
+
+    /* A mask alone is no range. */
+    start(1, 1);
+    environment_msr_set(MSR_MKTME_KEYID_PARTITIONING, 31ull << 32 | 32);
+    environment_msr_set(MSR_TME_ACTIVATE, 6ull << 32);
+    environment_msr_set(MSR_SEAMRR_BASE, 0);
+    environment_msr_set(MSR_SEAMRR_MASK, 0xffffe000000 | 3 << 10);
+    software_check("the firmware configured no SEAM range");
 }
 
 static bool probe_only_fails(u32 leaf, struct tdx_regs *regs)

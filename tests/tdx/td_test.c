@@ -124,7 +124,9 @@ static void end_check(void)
             assert_int_equal(now.pages[owner], before.pages[owner]);
     }
     assert_int_equal(host_hidden_pages(), hidden_before + now.pages[PAGE_LEAKED]);
-    assert_int_equal(lines_with("leaked"), now.pages[PAGE_LEAKED]);
+    u64 by_mirror = td.mirror.stats.private_leaked + td.mirror.stats.external_leaked;
+    assert_int_equal(lines_with("is leaked") + by_mirror, now.pages[PAGE_LEAKED]);
+    assert_int_equal(lines_with("mirror: leaked"), by_mirror > 0);
     assert_int_equal(cpu_this()->locks_held, 0);
     environment_stop();
 }
@@ -139,6 +141,8 @@ static void a_life_leaves_no_trace(void **state)
     assert_int_equal(fake_count(TDH_MNG_KEY_CONFIG), 2);
     assert_int_equal(fake_count(TDH_MNG_ADDCX), 6);
     assert_int_equal(fake_count(TDH_VP_ADDCX), 5 * VCPUS);
+    /* None stays with the processor that made it. */
+    assert_int_equal(fake_count(TDH_VP_FLUSH), VCPUS);
     assert_int_equal(keys_in_use(), 1);
     assert_int_equal(td_destroy(&td), OK);
     assert_int_equal(fake_count(TDH_PHYMEM_CACHE_WB), 2);
@@ -189,6 +193,10 @@ static void removed_pages_are_written_back_under_the_tds_key_and_zero(void **sta
     gfn_t frame = {first.raw + PAGES_MAPPED - 1};
     hpa_t page = mirror_lookup(&td.mirror, frame);
     assert_true(paging_page_is_hidden(page));
+    /* The guest writes. */
+    paging_show_page(page);
+    memset(phys_to_virt(page), 0xcc, PAGE_BYTES);
+    paging_hide_page(page);
     fake_call_count = 0;
     assert_int_equal(mirror_remove_range(&td.mirror, frame, (gfn_t){frame.raw + 1}, &done), OK);
     static const u32 order[] = {TDH_MEM_RANGE_BLOCK, TDH_MEM_TRACK, TDH_MEM_PAGE_REMOVE,
@@ -339,6 +347,60 @@ static void every_call_is_made_to_fail(const char *status)
     }
 }
 
+static u32 interruptions;
+
+static bool write_back_is_interrupted(u32 leaf, struct tdx_regs *regs)
+{
+    if (leaf != TDH_PHYMEM_CACHE_WB)
+        return false;
+    /* Started once, resumed from then on. */
+    assert_int_equal(regs->gpr[GPR_RCX], interruptions > 0);
+    regs->gpr[GPR_RAX] = interruptions++ < 3 ? (u64)TDX_INTERRUPTED_RESUMABLE << 32 : 0;
+    return true;
+}
+
+static void a_write_back_of_all_caches_is_resumed(void **state)
+{
+    (void)state;
+    start(1, 1);
+    assert_int_equal(td_live(), OK);
+    interruptions = 0;
+    fake_answer = write_back_is_interrupted;
+    assert_int_equal(td_destroy(&td), OK);
+    assert_int_equal(interruptions, 4);
+    end_check();
+}
+
+static void a_vcpu_that_fails_halfway_is_flushed_all_the_same(void **state)
+{
+    (void)state;
+    struct inject_config injection = {"TDH.VP.WR", 1, "METADATA_FIELD_NOT_WRITABLE", 1};
+    start(1, 1);
+    assert_int_equal(seamcall_inject(&injection), OK);
+    assert_int_equal(td_create(&td, &options), OK);
+    assert_int_equal(td_vcpu_create(&td, &vcpus[0], 0, hpa(0x2000)), ERR_REFUSED);
+    assert_int_equal(fake_count(TDH_VP_FLUSH), 0);
+    assert_int_equal(td_destroy(&td), OK);
+    assert_int_equal(fake_count(TDH_VP_FLUSH), 1);
+    end_check();
+}
+
+static void a_page_that_is_not_written_back_ends_the_td(void **state)
+{
+    (void)state;
+    struct td_exit exit;
+    struct inject_config injection = {"TDH.PHYMEM.PAGE.WBINVD", 1, "OPERAND_INVALID", 1};
+    start(1, 1);
+    assert_int_equal(seamcall_inject(&injection), OK);
+    assert_int_equal(td_live(), ERR_REFUSED);
+    td_vcpu_enter(&vcpus[0], &exit);
+    assert_int_equal(exit.kind, TD_EXIT_DEAD);
+    assert_int_equal(fake_count(TDH_VP_ENTER), 0);
+    assert_non_null(strstr(host_log(), "GPA 0x200000 is removed, its page is not written back"));
+    (void)td_destroy(&td);
+    end_check();
+}
+
 static void every_call_is_refused_in_turn(void **state)
 {
     (void)state;
@@ -361,6 +423,9 @@ int main(void)
         cmocka_unit_test(an_attribute_that_the_module_has_not_is_refused),
         cmocka_unit_test(a_vcpu_is_told_its_page_tables_and_its_descriptor),
         cmocka_unit_test(guest_time_converts_to_host_time),
+        cmocka_unit_test(a_write_back_of_all_caches_is_resumed),
+        cmocka_unit_test(a_vcpu_that_fails_halfway_is_flushed_all_the_same),
+        cmocka_unit_test(a_page_that_is_not_written_back_ends_the_td),
         cmocka_unit_test(every_call_is_refused_in_turn),
         cmocka_unit_test(every_call_is_busy_in_turn),
     };

@@ -9,16 +9,16 @@ spans_TEST := tests/tdx/spans_test.c
 spans_SOURCES := tdx/spans.c
 
 # The machine around the driver, and a module that agrees to everything.
-TDX_TEST_MACHINE := tests/tdx/environment.c tests/tdx/plain_pages.c boot/machine.c
+TDX_TEST_MACHINE := tests/tdx/environment.c boot/machine.c boot/lock.c mm/pages.c
 TDX_TEST_FAKE := tests/tdx/fake_module.c
 TDX_START := tdx/seamcall.c tdx/status.c tdx/module.c tdx/hardware.c tdx/platform.c \
              tdx/metadata.c tdx/packages.c tdx/keys.c tdx/tdmr.c tdx/spans.c tdx/handover.c
 
 tdmr_TEST := tests/tdx/tdmr_test.c
-tdmr_SOURCES := $(TDX_START) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) boot/lock.c
+tdmr_SOURCES := $(TDX_START) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE)
 
 start_TEST := tests/tdx/start_test.c
-start_SOURCES := $(TDX_START) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) boot/lock.c
+start_SOURCES := $(TDX_START) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE)
 
 HOST_TESTS += td
 
@@ -26,7 +26,7 @@ TDX_LIFE := tdx/td.c tdx/td_params.c tdx/td_memory.c tdx/td_vcpu.c tdx/td_enter.
             tdx/td_teardown.c
 
 td_TEST := tests/tdx/td_test.c
-td_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) boot/lock.c \
+td_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) mm/caches.c \
               tests/tdx/plain_mirror.c
 
 HOST_TESTS += enter
