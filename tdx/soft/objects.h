@@ -98,8 +98,7 @@ void td_make_fatal(const struct td *td);
 u64 vcpu_lock(struct leaf *leaf, u64 address, enum tdx_operand operand, enum lock_mode mode,
               struct tdvps **vcpu, struct td *td);
 /* A free page becomes one of the TD's (PT_TDVPR or PT_TDCX), counted in CHLDCNT, zeroed. */
-void td_take_page(const struct td *td, struct pamt_entry *entry, u64 address,
-                  enum pamt_type type);
+void td_take_page(const struct td *td, struct pamt_entry *entry, u64 address, enum pamt_type type);
 
 /*
  * Secure EPT. The private half of a GPA only: the caller has refused SHARED addresses
@@ -107,9 +106,9 @@ void td_take_page(const struct td *td, struct pamt_entry *entry, u64 address,
  */
 struct sept_walk {
     u64 gpa;
-    u32 level;             /* where the walk stopped; the level asked for if it succeeded */
+    u32 level; /* where the walk stopped; the level asked for if it succeeded */
     _Atomic u64 *entry;
-    u64 value;             /* as read, without the lock bit */
+    u64 value; /* as read, without the lock bit */
 };
 
 bool sept_gpa_is_private(const struct tdcs *tdcs, u64 gpa);
@@ -177,8 +176,7 @@ u64 metadata_write(const struct metadata_context *context, u64 field, u64 value,
  * What the vCPU's side supplies.
  * cpuid_configure: the CPUID part of MNG.INIT; OPERAND_INVALID|CPUID_CONFIG with *bad_leaf.
  */
-u64 cpuid_configure(struct tdcs_measured *measured, const struct td_params *params,
-                    u64 *bad_leaf);
+u64 cpuid_configure(struct tdcs_measured *measured, const struct td_params *params, u64 *bad_leaf);
 void msr_bitmap_build(const struct tdcs *tdcs, void *page);
 /* The configurable entry `index`: leaf | subleaf << 32, and the bits a VMM may set. */
 bool cpuid_config_row(u32 index, u64 *leaf, struct cpuid_values *mask);

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Page metadata. A page of 2 MiB or 1 GiB has its entry in the table of its own level and no
+ * type (NDA) in the tables below; a walk therefore goes down until it meets a type, and ends at
+ * the 4 KiB level at the latest.
+ */
+#include "tdx/soft/objects.h"
+
+#include "boot/assert.h"
+#include "boot/string.h"
+#include "tdx/soft/system.h"
+
+struct pamt_entry *pamt_entry_at(const struct tdmr *tdmr, u64 address, u32 level)
+{
+    u64 index = (address - tdmr->base) >> (PAGE_SHIFT + TABLE_SHIFT * level);
+    u64 entry = tdmr->pamt_base[level] + index * sizeof(struct pamt_entry);
+    return (struct pamt_entry *)((u8 *)seam_page(align_down(entry, PAGE_BYTES)) +
+                                 (entry & PAGE_MASK));
+}
+
+const struct tdmr *tdmr_of(u64 address)
+{
+    for (u32 i = 0; i < soft_system.tdmr_count; i++) {
+        const struct tdmr *tdmr = &soft_system.tdmrs[i];
+        if (address < tdmr->base || address >= tdmr->base + tdmr->size)
+            continue;
+        return address < align_down(tdmr->next, GIB) ? tdmr : NULL;
+    }
+    return NULL;
+}
+
+u64 pamt_owner(const struct pamt_entry *entry)
+{
+    u64 frame = 0;
+    memcpy(&frame, entry->owner, sizeof entry->owner);
+    return frame << PAGE_SHIFT;
+}
+
+void pamt_set(struct pamt_entry *entry, enum pamt_type type, u64 owner)
+{
+    u64 frame = owner >> PAGE_SHIFT;
+    entry->type = type;
+    memcpy(entry->owner, &frame, sizeof entry->owner);
+    entry->epoch = 0;
+}
+
+void pamt_free(struct pamt_entry *entry)
+{
+    entry->type = PT_NDA;
+}
+
+u64 pamt_walk(struct leaf *leaf, u64 address, enum tdx_operand operand, enum lock_mode mode,
+              struct pamt_walk *walk)
+{
+    const struct tdmr *tdmr = tdmr_of(address);
+    if (!tdmr)
+        return completion(TDX_OPERAND_ADDR_RANGE_ERROR, operand);
+    for (u32 level = LEVEL_1G; level > LEVEL_4K; level--) {
+        struct pamt_entry *entry = pamt_entry_at(tdmr, address, level);
+        if (!leaf_lock(leaf, &entry->lock, LOCK_SHARED))
+            return completion(TDX_OPERAND_BUSY, operand);
+        if (entry->type == PT_NDA)
+            continue;
+        if (mode == LOCK_EXCLUSIVE) {
+            leaf_unlock(leaf, &entry->lock);
+            if (!leaf_lock(leaf, &entry->lock, LOCK_EXCLUSIVE))
+                return completion(TDX_OPERAND_BUSY, operand);
+        }
+        *walk = (struct pamt_walk){entry, level};
+        return 0;
+    }
+    struct pamt_entry *entry = pamt_entry_at(tdmr, address, LEVEL_4K);
+    if (!leaf_lock(leaf, &entry->lock, mode))
+        return completion(TDX_OPERAND_BUSY, operand);
+    *walk = (struct pamt_walk){entry, LEVEL_4K};
+    return 0;
+}
+
+static bool children_are_free(const struct tdmr *tdmr, u64 address, u32 level)
+{
+    u64 end = address + level_bytes((enum level)level);
+    for (u32 below = 0; below < level; below++)
+        for (u64 page = address; page < end; page += level_bytes((enum level)below))
+            if (pamt_entry_at(tdmr, page, below)->type != PT_NDA)
+                return false;
+    return true;
+}
+
+u64 pamt_lock_free(struct leaf *leaf, u64 address, u32 level, enum tdx_operand operand,
+                   struct pamt_entry **entry)
+{
+    const struct tdmr *tdmr = tdmr_of(address);
+    if (!tdmr)
+        return completion(TDX_OPERAND_ADDR_RANGE_ERROR, operand);
+    for (u32 above = LEVEL_1G; above > level; above--) {
+        struct pamt_entry *parent = pamt_entry_at(tdmr, address, above);
+        if (!leaf_lock(leaf, &parent->lock, LOCK_SHARED))
+            return completion(TDX_OPERAND_BUSY, operand);
+        if (parent->type != PT_NDA)
+            return completion(TDX_PAGE_METADATA_INCORRECT, operand);
+    }
+    *entry = pamt_entry_at(tdmr, address, level);
+    if (!leaf_lock(leaf, &(*entry)->lock, LOCK_EXCLUSIVE))
+        return completion(TDX_OPERAND_BUSY, operand);
+    if ((*entry)->type != PT_NDA || !children_are_free(tdmr, address, level))
+        return completion(TDX_PAGE_METADATA_INCORRECT, operand);
+    return 0;
+}
+
+struct pamt_entry *pamt_lock_page(struct leaf *leaf, u64 address, u32 level, enum lock_mode mode)
+{
+    const struct tdmr *tdmr = tdmr_of(address);
+    ASSERT(tdmr);
+    for (u32 above = LEVEL_1G; above > level; above--)
+        if (!leaf_lock(leaf, &pamt_entry_at(tdmr, address, above)->lock, LOCK_SHARED))
+            return NULL;
+    struct pamt_entry *entry = pamt_entry_at(tdmr, address, level);
+    return leaf_lock(leaf, &entry->lock, mode) ? entry : NULL;
+}
+
+u64 page_lock(struct leaf *leaf, const struct page_operand *page, struct pamt_entry **entry)
+{
+    if (!is_aligned(page->address, PAGE_BYTES) || platform_address(page->address) != page->address)
+        return completion(TDX_OPERAND_INVALID, page->operand);
+    struct pamt_walk walk;
+    u64 status = pamt_walk(leaf, page->address, page->operand, page->mode, &walk);
+    if (status)
+        return status;
+    if (walk.level != LEVEL_4K || walk.entry->type != page->type)
+        return completion(TDX_PAGE_METADATA_INCORRECT, page->operand);
+    *entry = walk.entry;
+    return 0;
+}
