@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The words of a mirror table, and the way to them; the mirror engine's own.
+ *
+ *    mirror tables (ours)                        external tables (the module's)
+ *
+ *    mirror->root                                root, in the TDCS
+ *    +-----------+                               +-----------+
+ *    | 512 GiB   |--> +-----------+              |           |--> +-----------+
+ *    +-----------+    | 1 GiB     |--> ...       +-----------+    |           |--> ...
+ *                     +-----------+ - - partner - - - - - - - - > +-----------+
+ *
+ * A table page's partner (mm/pages.h) is the external page that was linked in its place.
+ *
+ * Word of an entry:
+ *    0      absent
+ *    51:12  page of a leaf, or of the mirror table below
+ *    11     FROZEN: a change is under way. The rest is the word before it, so that restoring is
+ *           clearing this bit
+ *    10     BLOCKED: the external leaf is blocked, and the removal stopped there
+ *    7      LARGE: a leaf above LEVEL_4K
+ *    2:0    RWX; 0 means absent
+ */
+#ifndef MM_MIRROR_ENTRY_H
+#define MM_MIRROR_ENTRY_H
+
+#include "boot/phys.h"
+#include "mm/mirror.h"
+
+struct mirror_entry {
+    u64 raw;
+};
+
+#define ENTRY_RWX 7ull
+#define ENTRY_LARGE (1ull << 7)
+#define ENTRY_BLOCKED (1ull << 10)
+#define ENTRY_FROZEN (1ull << 11)
+#define ENTRY_ADDRESS 0x000ffffffffff000ull
+_Static_assert(!((ENTRY_RWX | ENTRY_LARGE | ENTRY_BLOCKED | ENTRY_FROZEN) & ENTRY_ADDRESS),
+               "an entry's flags are not its address");
+
+/* No processor walks these words: all that matters is that each is read and written whole. */
+typedef _Atomic(u64) mirror_slot;
+
+static inline struct mirror_entry slot_read(mirror_slot *slot)
+{
+    return (struct mirror_entry){atomic_load_explicit(slot, memory_order_acquire)};
+}
+
+static inline bool entry_is_frozen(struct mirror_entry entry)
+{
+    return entry.raw & ENTRY_FROZEN;
+}
+
+static inline bool entry_is_absent(struct mirror_entry entry)
+{
+    return entry.raw == 0;
+}
+
+/* Published: a leaf that the guest can use, or a table. */
+static inline bool entry_is_present(struct mirror_entry entry)
+{
+    return (entry.raw & ENTRY_RWX) && !(entry.raw & (ENTRY_FROZEN | ENTRY_BLOCKED));
+}
+
+static inline bool entry_is_blocked(struct mirror_entry entry)
+{
+    return (entry.raw & ENTRY_BLOCKED) && !(entry.raw & ENTRY_FROZEN);
+}
+
+static inline bool entry_is_leaf(struct mirror_entry entry, enum level level)
+{
+    return (entry.raw & ENTRY_RWX) && (level == LEVEL_4K || (entry.raw & ENTRY_LARGE));
+}
+
+static inline hpa_t entry_page(struct mirror_entry entry)
+{
+    return hpa(entry.raw & ENTRY_ADDRESS);
+}
+
+static inline struct mirror_entry entry_of_table(hpa_t table)
+{
+    return (struct mirror_entry){table.raw | ENTRY_RWX};
+}
+
+static inline struct mirror_entry entry_of_leaf(hpa_t page, enum level level)
+{
+    return (struct mirror_entry){page.raw | ENTRY_RWX | (level == LEVEL_4K ? 0 : ENTRY_LARGE)};
+}
+
+static inline mirror_slot *table_slot(hpa_t table, gfn_t frame, enum level level)
+{
+    return (mirror_slot *)phys_to_virt(table) + level_index(frame, level);
+}
+
+static inline gfn_t frame_align(gfn_t frame, enum level level)
+{
+    return gfn(align_down(frame.raw, level_pages(level)));
+}
+
+/*
+ * Freezes `slot` if it still holds `old`. Who succeeds alone may publish or restore; false: a
+ * race was lost, and nothing happened.
+ */
+[[nodiscard]] bool slot_freeze(struct mirror *mirror, mirror_slot *slot, struct mirror_entry old);
+/* Ends the change of a frozen slot with `entry`: the new word, or the old one again. */
+void slot_publish(mirror_slot *slot, struct mirror_entry entry);
+
+/*
+ * The first leaf in [*frame, end), present or blocked; *frame is where it is. Null: none, and
+ * *frame is `end`.
+ */
+mirror_slot *mirror_leaf_find(struct mirror *mirror, gfn_t *frame, gfn_t end);
+
+#endif
