@@ -101,6 +101,17 @@ static enum error block(void *owner, gfn_t frame, enum level level)
     return entry_error(seamcall(TDH_MEM_RANGE_BLOCK, &regs), TDH_MEM_RANGE_BLOCK, frame, level);
 }
 
+static enum error unblock(void *owner, gfn_t frame, enum level level)
+{
+    struct td *td = owner;
+    struct tdx_regs regs;
+    if (!td->finalized)
+        return OK;
+    entry_operands(&regs, td, frame, level);
+    return entry_error(seamcall(TDH_MEM_RANGE_UNBLOCK, &regs), TDH_MEM_RANGE_UNBLOCK, frame,
+                       level);
+}
+
 static enum error track(void *owner)
 {
     struct td *td = owner;
@@ -217,6 +228,7 @@ const struct mirror_ops td_mirror_ops = {
     .set_leaf = set_leaf,
     .block = block,
     .track = track,
+    .unblock = unblock,
     .remove_leaf = remove_leaf,
     .hold_vcpus = hold_vcpus,
     .release_vcpus = release_vcpus,

@@ -27,7 +27,7 @@ TDX_LIFE := tdx/td.c tdx/td_params.c tdx/td_memory.c tdx/td_vcpu.c tdx/td_enter.
 
 td_TEST := tests/tdx/td_test.c
 td_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) mm/caches.c \
-              tests/tdx/plain_mirror.c
+              mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c mm/mirror_audit.c
 
 HOST_TESTS += enter
 
