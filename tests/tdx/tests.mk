@@ -33,3 +33,14 @@ HOST_TESTS += enter
 
 enter_TEST := tests/tdx/enter_test.c
 enter_SOURCES := $(td_SOURCES)
+
+HOST_TESTS += soft_life
+
+# The software module's core; its seam to the hardware is tests/tdx/soft_module.c.
+SOFT_CORE := $(filter-out tdx/soft/seam.c tdx/soft/processor.c tdx/soft/offsets.c, \
+               $(wildcard tdx/soft/*.c))
+
+soft_life_TEST := tests/tdx/soft_life_test.c
+soft_life_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.c \
+                     mm/caches.c mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c \
+                     mm/mirror_audit.c $(SOFT_CORE)
