@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* The module's part of TDG.MEM.PAGE.ACCEPT: a pending page becomes the guest's. */
+#include "tdx/soft/sept.h"
+
+#include "boot/string.h"
+
+enum sept_accept sept_accept(struct leaf *leaf, const struct td *td, u64 address, u32 level,
+                             struct sept_walk *walk)
+{
+    bool is_found = sept_walk(td, address, level, walk);
+    enum sept_state state = sept_entry_state(walk->value), next;
+    if (state == SEPT_MAPPED)
+        return SEPT_ACCEPT_ALREADY;
+    if (!is_found)
+        return SEPT_ACCEPT_FAULT;
+    if (state == SEPT_NL_MAPPED)
+        return SEPT_ACCEPT_SIZE_MISMATCH;
+    if (!sept_entry_lock(leaf, walk))
+        return SEPT_ACCEPT_BUSY;
+    state = sept_entry_state(walk->value);
+    if (!sept_state_after(state, SEPT_EVENT_ACCEPT, &next))
+        return SEPT_ACCEPT_FAULT;
+    u64 page = sept_entry_address(walk->value);
+    for (u64 at = 0; at < PAGE_BYTES << TABLE_SHIFT * level; at += PAGE_BYTES)
+        memset(seam_page(page + at), 0, PAGE_BYTES);
+    sept_entry_set(walk, sept_entry_leaf(page, next));
+    return SEPT_ACCEPT_DONE;
+}

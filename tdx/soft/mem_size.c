@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/* PAGE.PROMOTE and PAGE.DEMOTE: one large page for a full table of smaller ones, and back. */
+#include "tdx/soft/sept.h"
+
+#include "boot/assert.h"
+#include "tdx/soft/system.h"
+
+#define DEMOTE_ADD_L2_TABLES 1ull
+#define PAGE_NULL (~0ull)
+
+static struct pamt_entry *page_entry(u64 page, u32 level)
+{
+    const struct tdmr *tdmr = tdmr_of(page);
+    ASSERT(tdmr);
+    return pamt_entry_at(tdmr, page, level);
+}
+
+/* All children are pages in one state, one after another, from an address that fits. */
+static bool children_are_contiguous(const u64 *entries, u32 level, enum sept_state *state)
+{
+    u64 first = entries[0] & ~SEPT_ENTRY_LOCK;
+    *state = sept_entry_state(first);
+    if (*state != SEPT_MAPPED && *state != SEPT_PENDING)
+        return false;
+    u64 page = sept_entry_address(first), bytes = PAGE_BYTES << TABLE_SHIFT * (level - 1);
+    if (!is_aligned(page, bytes << TABLE_SHIFT))
+        return false;
+    for (u32 i = 0; i < TABLE_ENTRIES; i++)
+        if ((entries[i] & ~SEPT_ENTRY_LOCK) != first + i * bytes)
+            return false;
+    return true;
+}
+
+static void page_entries_move(u64 page, u32 from, u32 to, u64 owner)
+{
+    u32 below = from < to ? from : to;
+    enum pamt_type small = to == below ? PT_REG : PT_NDA;
+    u64 bytes = PAGE_BYTES << TABLE_SHIFT * below;
+    for (u32 i = 0; i < TABLE_ENTRIES; i++)
+        pamt_set(page_entry(page + i * bytes, below), small, owner);
+    pamt_set(page_entry(page, below + 1), small == PT_REG ? PT_NDA : PT_REG, owner);
+}
+
+u64 tdh_mem_page_promote(struct leaf *leaf)
+{
+    struct mem_call call;
+    mem_begin(&call, leaf);
+    u64 status = mem_lock_entry(&call, (struct mem_shape){LEVEL_2M, LEVEL_1G, LOCK_SHARED});
+    if (!status)
+        status = mem_check_event(&call, SEPT_EVENT_PROMOTE);
+    if (status)
+        return status;
+    struct pamt_entry *table_entry = mem_lock_owned(&call, LOCK_EXCLUSIVE);
+    if (!table_entry)
+        return completion(TDX_OPERAND_BUSY, OPERAND_RCX);
+    status = mem_check_tracked(&call, table_entry);
+    if (status)
+        return status;
+    u64 table = sept_entry_address(call.walk.value);
+    enum sept_state state;
+    if (!children_are_contiguous(seam_page(table), call.walk.level, &state))
+        return mem_entry_error(&call, TDX_EPT_INVALID_PROMOTE_CONDITIONS);
+    u64 page = sept_entry_address(*(u64 *)seam_page(table));
+    page_entries_move(page, call.walk.level - 1, call.walk.level, call.td.address);
+    sept_entry_set(&call.walk, sept_entry_leaf(page, state));
+    pamt_free(table_entry);
+    atomic_fetch_sub(&call.td.tdr->chldcnt, 1);
+    leaf->regs->gpr[GPR_RCX] = table;
+    if (leaf->version)
+        for (u32 i = GPR_R9; i <= GPR_R11; i++)
+            leaf->regs->gpr[i] = PAGE_NULL;
+    return 0;
+}
+
+static u64 demote_pages_check(struct mem_call *call, u64 page, struct pamt_entry **entry)
+{
+    struct page_operand operand = {page, OPERAND_R8, PT_NDA, LOCK_EXCLUSIVE};
+    u64 status = page_lock(call->leaf, &operand, entry);
+    for (u32 i = GPR_R9; !status && i <= GPR_R11; i++)
+        if (call->leaf->regs->gpr[i] != PAGE_NULL)
+            status = completion(TDX_OPERAND_INVALID, i);
+    return status;
+}
+
+u64 tdh_mem_page_demote(struct leaf *leaf)
+{
+    struct mem_call call;
+    mem_begin(&call, leaf);
+    u64 table = leaf->regs->gpr[GPR_R8];
+    call.rdx &= ~DEMOTE_ADD_L2_TABLES;
+    if (call.rdx & ~TDX_ADDRESS_MASK)
+        return completion(TDX_OPERAND_INVALID, OPERAND_RDX);
+    u64 status = mem_lock_entry(&call, (struct mem_shape){LEVEL_2M, LEVEL_1G, LOCK_SHARED});
+    if (!status)
+        status = mem_check_event(&call, SEPT_EVENT_DEMOTE);
+    if (status)
+        return status;
+    struct pamt_entry *page = mem_lock_owned(&call, LOCK_EXCLUSIVE), *table_entry;
+    if (!page)
+        return completion(TDX_OPERAND_BUSY, OPERAND_RCX);
+    status = mem_check_tracked(&call, page);
+    if (status)
+        return status;
+    /* The table may lie below the same PAMT parents, but not in the page itself. */
+    status = demote_pages_check(&call, table, &table_entry);
+    if (status)
+        return status;
+    enum sept_state state = sept_entry_state(call.walk.value);
+    enum sept_state small = sept_state_is_pending(state) ? SEPT_PENDING : SEPT_MAPPED;
+    u64 address = sept_entry_address(call.walk.value), *entries = seam_page(table);
+    u64 bytes = PAGE_BYTES << TABLE_SHIFT * (call.walk.level - 1);
+    for (u32 i = 0; i < TABLE_ENTRIES; i++)
+        entries[i] = sept_entry_leaf(address + i * bytes, small);
+    page_entries_move(address, call.walk.level, call.walk.level - 1, call.td.address);
+    pamt_set(table_entry, PT_EPT, call.td.address);
+    atomic_fetch_add(&call.td.tdr->chldcnt, 1);
+    sept_entry_set(&call.walk, sept_entry_table(table, call.next));
+    return 0;
+}
