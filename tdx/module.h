@@ -22,10 +22,15 @@ struct tdx_module {
         u32 leaf, subleaf;
         struct cpuid_values mask;
     } cpuid_config[TDX_CPUID_CONFIG_MAX];
-    u32 gpa_bits; /* width of a GPA; the SHARED bit is the highest: gpa_bits - 1 */
+    u32 gpa_bits;               /* width of a GPA; the SHARED bit is the highest: gpa_bits - 1 */
     u16 hkid_first, hkid_count; /* private KeyIDs; the first is the global one */
     u32 hkid_shift;             /* bit of a physical address where the KeyID starts */
     u64 convertible_pages, pamt_pages;
+    /*
+     * A processor looks at a posted interrupt when it is notified, so one that was posted while
+     * the vCPU was out wants a notification at the entry. The software module looks by itself.
+     */
+    bool posted_wants_notification;
 };
 
 /*

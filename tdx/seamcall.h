@@ -15,10 +15,22 @@ struct [[nodiscard]] tdx_status {
     u64 raw;
 };
 
-static inline u32 tdx_status_code(struct tdx_status s) { return (u32)(s.raw >> 32); }
-static inline bool tdx_status_is_error(struct tdx_status s) { return (s.raw & TDX_STATUS_ERROR) != 0; }
+static inline u32 tdx_status_code(struct tdx_status s)
+{
+    return (u32)(s.raw >> 32);
+}
+static inline bool tdx_status_is_error(struct tdx_status s)
+{
+    return (s.raw & TDX_STATUS_ERROR) != 0;
+}
+/* *_BUSY and INTERRUPTED_*: nothing is wrong, ask again. */
+bool tdx_status_is_busy(struct tdx_status status);
+/* One of the pseudo statuses: nobody answered. */
+bool tdx_status_is_unanswered(struct tdx_status status);
 const char *tdx_status_name(struct tdx_status status);
 const char *tdh_leaf_name(u32 leaf);
+/* "?" for an id that no row names. */
+const char *tdx_operand_name(u32 operand);
 
 /*
  * Where a SEAMCALL goes: registers as SEAMCALL has them, all of them in and out; carry set for
@@ -27,6 +39,8 @@ const char *tdh_leaf_name(u32 leaf);
  */
 extern void (*tdx_entry)(void);
 void seamcall_hardware(void);
+/* Calls tdx_entry with all registers but RSP; true if carry was set. (tdx/seamcall.asm) */
+bool tdx_call(struct tdx_regs *regs);
 
 /*
  * Makes the call on this processor, retries RND_NO_ENTROPY, counts it, applies injection.
@@ -36,11 +50,21 @@ struct tdx_status seamcall(enum tdh_leaf leaf, struct tdx_regs *regs);
 struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_regs *regs);
 
 /*
+ * seamcall, made again with the same operands while the answer is busy, for the places where
+ * nobody else can wait; a bound stands in for "for ever". For leaves whose operands an
+ * INTERRUPTED_* does not move.
+ */
+struct tdx_status seamcall_patient(enum tdh_leaf leaf, struct tdx_regs *regs);
+struct tdx_status seamcall_patient_version(enum tdh_leaf leaf, u8 version, struct tdx_regs *regs);
+
+/*
  * The one place where a status becomes an error. Success (and the informational successes) is
  * OK; *_BUSY and INTERRUPTED_* are ERR_BUSY and are not logged; everything else is ERR_REFUSED
  * and logged with leaf, status, operand and `where`.
  */
 enum error tdx_status_error(struct tdx_status status, enum tdh_leaf leaf, const char *where);
+/* For seamcall_patient's answers: busy to the end is a refusal too, and logged. */
+enum error tdx_status_error_final(struct tdx_status status, enum tdh_leaf leaf, const char *where);
 
 struct seamcall_count {
     _Atomic u64 calls;
@@ -49,7 +73,11 @@ struct seamcall_count {
 };
 const struct seamcall_count *seamcall_counts(void); /* by leaf, TDH_LEAF_LIMIT rows */
 
-/* From then on the nth call of the leaf (by name) answers the status (by name) instead. */
+/*
+ * From then on the nth call of the leaf (by name) answers the status (by name) instead, once.
+ * ERR_INVALID with one line that names what is unknown.
+ */
 enum error seamcall_inject(const struct inject_config *injection);
+void seamcall_inject_clear(void);
 
 #endif

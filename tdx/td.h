@@ -19,10 +19,10 @@ struct td_vcpu {
     hpa_t tdvpr;
     hpa_t tdcx[TDVPS_PAGES_MAX]; /* HPA_NONE where not added */
     u32 tdcx_count;
-    i32 cpu; /* the processor it is associated with, -1: none */
+    _Atomic i32 cpu; /* the processor it is associated with, -1: none */
     _Atomic bool in_guest;
-    /* The posted-interrupt descriptor: 64-byte aligned, in shared memory, the VMM's to write. */
-    hpa_t descriptor;
+    _Atomic u64 exits; /* times it left VP.ENTER */
+    hpa_t descriptor;  /* its posted-interrupt descriptor, in td->descriptors */
     /* Registers of the last exit, and what the next entry passes in. */
     struct tdx_regs regs;
 };
@@ -30,16 +30,19 @@ struct td_vcpu {
 struct td {
     hpa_t tdr;
     u16 hkid;
-    bool hkid_assigned, finalized;
+    bool hkid_assigned, finalized, has_mirror;
     u32 packages_configured;
     hpa_t tdcs[TDCS_PAGES_MAX];
     u32 tdcs_count;
     struct mirror mirror;
     struct lock track_lock; /* TRACK and the kick are one unit */
     _Atomic bool held;      /* vCPUs are kept out */
+    _Atomic bool broken;    /* its memory is not what it should be: never enter it again */
     struct td_vcpu *vcpus[TD_VCPUS_MAX];
     u32 vcpu_count;
     u64 measured_pages;
+    hpa_t descriptors; /* one page for all vCPUs; shared memory, the VMM's to write */
+    hpa_t source;      /* what PAGE.ADD copies from, until the TD is finalized */
     /* Guest TSC = (host TSC * multiplier >> 48) + offset; MNG.RD after MNG.INIT. */
     u64 tsc_offset, tsc_multiplier;
 };
@@ -67,22 +70,22 @@ enum error td_add_page(struct td *td, struct vcpu_caches *caches, gpa_t address,
 enum error td_vcpu_create(struct td *td, struct td_vcpu *vcpu, u64 initial_rcx,
                           hpa_t shared_ept_root);
 
-/* MR.FINALIZE. */
+/* MR.FINALIZE. On error the TD is as before. */
 enum error td_finalize(struct td *td);
 
 /* An exit of a vCPU, decoded from VP.ENTER's output registers. */
 struct td_exit {
     struct tdx_status status;
     enum td_exit_kind {
-        TD_EXIT_RETRY,        /* BUSY: serve interrupts, enter again */
-        TD_EXIT_VMCALL,       /* TDG.VP.VMCALL; vcpu->regs holds the guest's registers */
-        TD_EXIT_EPT_VIOLATION,/* gpa (SHARED bit as in the guest), qualification, detail */
+        TD_EXIT_RETRY,         /* BUSY: serve interrupts, enter again */
+        TD_EXIT_VMCALL,        /* TDG.VP.VMCALL; vcpu->regs holds the guest's registers */
+        TD_EXIT_EPT_VIOLATION, /* gpa (SHARED bit as in the guest), qualification, detail */
         TD_EXIT_EPT_MISCONFIGURATION,
-        TD_EXIT_INTERRUPT,    /* interrupt_info names the acknowledged vector */
+        TD_EXIT_INTERRUPT, /* interrupt_info names the acknowledged vector */
         TD_EXIT_NMI,
         TD_EXIT_TRIPLE_FAULT,
-        TD_EXIT_DEAD,         /* the TD cannot go on */
-        TD_EXIT_OTHER,        /* reason says which */
+        TD_EXIT_DEAD,  /* the TD cannot go on */
+        TD_EXIT_OTHER, /* reason says which */
         TD_EXIT_KINDS,
     } kind;
     u32 reason;

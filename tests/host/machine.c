@@ -45,6 +45,13 @@ void host_memory_destroy(void)
     memory_bytes = 0;
 }
 
+void *host_memory_at(u64 address)
+{
+    if (address - HOST_MEMORY_START >= memory_bytes)
+        panic("no memory at %#llx", (unsigned long long)address);
+    return memory + (address - HOST_MEMORY_START);
+}
+
 void *phys_to_virt(hpa_t address)
 {
     u64 offset = address.raw - HOST_MEMORY_START;

@@ -14,6 +14,8 @@
 /* (Re)creates `bytes` of zeroed memory at HOST_MEMORY_START. */
 void host_memory_create(u64 bytes);
 void host_memory_destroy(void);
+/* The memory behind an address, hidden or not: for what plays the TDX module. */
+void *host_memory_at(u64 address);
 
 /* The processor that the calling thread plays, and how many there are. */
 void host_cpu_set(u32 index);

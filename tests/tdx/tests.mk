@@ -1,1 +1,46 @@
 # HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
+
+HOST_TESTS += seamcall spans tdmr start
+
+seamcall_TEST := tests/tdx/seamcall_test.c
+seamcall_SOURCES := tdx/seamcall.c tdx/status.c
+
+spans_TEST := tests/tdx/spans_test.c
+spans_SOURCES := tdx/spans.c
+
+# The machine around the driver, and a module that agrees to everything.
+TDX_TEST_MACHINE := tests/tdx/environment.c boot/machine.c boot/lock.c mm/pages.c
+TDX_TEST_FAKE := tests/tdx/fake_module.c
+TDX_START := tdx/seamcall.c tdx/status.c tdx/module.c tdx/hardware.c tdx/platform.c \
+             tdx/metadata.c tdx/packages.c tdx/keys.c tdx/tdmr.c tdx/spans.c tdx/handover.c
+
+tdmr_TEST := tests/tdx/tdmr_test.c
+tdmr_SOURCES := $(TDX_START) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE)
+
+start_TEST := tests/tdx/start_test.c
+start_SOURCES := $(TDX_START) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE)
+
+HOST_TESTS += td
+
+TDX_LIFE := tdx/td.c tdx/td_params.c tdx/td_memory.c tdx/td_vcpu.c tdx/td_enter.c \
+            tdx/td_teardown.c
+
+td_TEST := tests/tdx/td_test.c
+td_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) mm/caches.c \
+              mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c mm/mirror_audit.c
+
+HOST_TESTS += enter
+
+enter_TEST := tests/tdx/enter_test.c
+enter_SOURCES := $(td_SOURCES)
+
+HOST_TESTS += soft_life
+
+# The software module's core; its seam to the hardware is tests/tdx/soft_module.c.
+SOFT_CORE := $(filter-out tdx/soft/seam.c tdx/soft/processor.c tdx/soft/offsets.c, \
+               $(wildcard tdx/soft/*.c))
+
+soft_life_TEST := tests/tdx/soft_life_test.c
+soft_life_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.c \
+                     mm/caches.c mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c \
+                     mm/mirror_audit.c $(SOFT_CORE)

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+#include "tdx/handover.h"
+
+#include "boot/log.h"
+#include "boot/paging.h"
+#include "boot/phys.h"
+#include "boot/string.h"
+#include "boot/x86.h"
+#include "tdx/module.h"
+
+#define CACHE_LINE_BYTES 64
+#define WHERE_BYTES 64
+
+void page_hand_over(hpa_t page)
+{
+    const u8 *bytes = phys_to_virt(page);
+    for (u64 at = 0; at < PAGE_BYTES; at += CACHE_LINE_BYTES)
+        clflush(bytes + at);
+    __asm__ volatile("mfence" ::: "memory");
+    paging_hide_page(page);
+}
+
+void page_keep(hpa_t page)
+{
+    paging_show_page(page);
+}
+
+/*
+ * Some processors poison a line of TD memory that is written in part, and report it at a later
+ * read. There a page is made ordinary again by writes of whole lines; elsewhere by any write.
+ */
+static bool partial_writes_poison(void)
+{
+    struct cpuid_result version = cpuid(1, 0);
+    u32 family = version.eax >> 8 & 0xf;
+    u32 model = (version.eax >> 4 & 0xf) | (version.eax >> 12 & 0xf0);
+    bool affected = family == 6 && (model == 0x8f || model == 0xcf);
+    bool has_movdir64b = cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ecx & 1u << 28) != 0;
+    return affected && has_movdir64b;
+}
+
+void page_take_back(hpa_t page)
+{
+    paging_show_page(page);
+    /* The software module's pages are ordinary memory. */
+    if (!tdx_module()->software && partial_writes_poison())
+        page_clear_direct(phys_to_virt(page));
+    else
+        memset(phys_to_virt(page), 0, PAGE_BYTES);
+}
+
+enum error page_write_back(hpa_t page, u16 hkid, const char *where)
+{
+    struct tdx_regs regs = {};
+    regs.gpr[GPR_RCX] = page.raw | (u64)hkid << tdx_module()->hkid_shift;
+    struct tdx_status status = seamcall_patient(TDH_PHYMEM_PAGE_WBINVD, &regs);
+    return tdx_status_error_final(status, TDH_PHYMEM_PAGE_WBINVD, where);
+}
+
+enum error page_reclaim(hpa_t page, const char *what)
+{
+    struct tdx_regs regs = {};
+    regs.gpr[GPR_RCX] = page.raw;
+    struct tdx_status status = seamcall_patient(TDH_PHYMEM_PAGE_RECLAIM, &regs);
+    if (status.raw != 0) {
+        char where[WHERE_BYTES];
+        format_string(where, sizeof where, "%s, HPA 0x%llx", what, (unsigned long long)page.raw);
+        enum error error = tdx_status_error_final(status, TDH_PHYMEM_PAGE_RECLAIM, where);
+        if (error)
+            return error;
+    }
+    return OK;
+}
+
+enum error control_page_create(enum tdh_leaf leaf, u64 rdx, const char *where, hpa_t *page)
+{
+    enum error error = page_allocate(PAGE_TD_CONTROL, page);
+    if (error)
+        return error;
+    page_hand_over(*page);
+    struct tdx_regs regs = {};
+    regs.gpr[GPR_RCX] = page->raw;
+    regs.gpr[GPR_RDX] = rdx;
+    error = tdx_status_error_final(seamcall_patient(leaf, &regs), leaf, where);
+    if (error) {
+        page_keep(*page);
+        page_free(*page);
+        *page = HPA_NONE;
+    }
+    return error;
+}
+
+void page_leak(hpa_t page, const char *what)
+{
+    log_line("tdx: page 0x%llx (%s) is leaked: the module did not give it back",
+             (unsigned long long)page.raw, what);
+    page_set_owner(page, PAGE_LEAKED);
+}
+
+enum error control_page_reclaim(hpa_t page, const char *what)
+{
+    enum error error = page_reclaim(page, what);
+    if (error) {
+        page_leak(page, what);
+        return error;
+    }
+    page_take_back(page);
+    page_free(page);
+    return OK;
+}

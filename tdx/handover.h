@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pages on their way between us and the module.
+ *
+ * Ours -> page_hand_over -> (the leaf that takes it) -> the module's
+ *   the leaf refused:  page_keep, and nothing has happened
+ *   it is given back:  page_take_back, and it is ours and zero
+ * In strict mode the page is unmapped for as long as it is not ours.
+ */
+#ifndef TDX_HANDOVER_H
+#define TDX_HANDOVER_H
+
+#include "mm/pages.h"
+#include "tdx/seamcall.h"
+
+/* Writes the page's cache lines back and unmaps it: before every call that names it. */
+void page_hand_over(hpa_t page);
+void page_keep(hpa_t page);
+void page_take_back(hpa_t page);
+
+/* PHYMEM.PAGE.WBINVD: what the caches hold of the page under `hkid`. */
+enum error page_write_back(hpa_t page, u16 hkid, const char *where);
+/* PHYMEM.PAGE.RECLAIM; page_take_back comes next. On error the page is the module's as before. */
+enum error page_reclaim(hpa_t page, const char *what);
+
+/*
+ * Allocates a page (PAGE_TD_CONTROL) and gives it with RCX = page, RDX = `rdx` to the leaf that
+ * makes a control structure of it. On error the page is free again.
+ */
+enum error control_page_create(enum tdh_leaf leaf, u64 rdx, const char *where, hpa_t *page);
+/* Reclaims and frees it, or leaks it: ERR_REFUSED, with one line. */
+enum error control_page_reclaim(hpa_t page, const char *what);
+/* Gives up on it: PAGE_LEAKED, with one line. */
+void page_leak(hpa_t page, const char *what);
+
+/* (tdx/seamcall.asm) */
+void caches_write_back(void);
+void page_clear_direct(void *page);
+
+#endif

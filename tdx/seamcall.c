@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+#include "tdx/seamcall.h"
+
+#include <stdatomic.h>
+
+#include "boot/cpu.h"
+#include "boot/log.h"
+#include "boot/string.h"
+
+/* tdx/seamcall.asm loads the registers by these indexes. */
+_Static_assert(GPR_RAX == 0 && GPR_RCX == 1 && GPR_RDX == 2 && GPR_RBX == 3 && GPR_RBP == 5 &&
+                   GPR_RSI == 6 && GPR_RDI == 7 && GPR_R8 == 8 && GPR_R15 == 15,
+               "order of struct tdx_regs");
+
+#define ENTROPY_TRIES 10
+#define BUSY_TRIES 10000
+
+void (*tdx_entry)(void) = seamcall_hardware;
+
+static struct seamcall_count counts[TDH_LEAF_LIMIT];
+
+struct injection {
+    u32 leaf;
+    struct tdx_status status;
+    _Atomic u64 calls_left; /* until the one that fails; 0: spent */
+};
+/* Written before the calls that they spoil, by one processor. */
+static struct injection injections[CONFIG_INJECT_MAX];
+static _Atomic u32 injection_count;
+
+const struct seamcall_count *seamcall_counts(void)
+{
+    return counts;
+}
+
+static bool leaf_find(const char *name, u32 *leaf)
+{
+    for (*leaf = 0; *leaf < TDH_LEAF_LIMIT; ++*leaf)
+        if (strcmp(tdh_leaf_name(*leaf), name) == 0)
+            return true;
+    return false;
+}
+
+static bool status_find(const char *name, struct tdx_status *status)
+{
+    static const u32 codes[] = {
+#define TDX_STATUS(status_, value) value,
+#include "tdx/abi/status.def"
+#undef TDX_STATUS
+    };
+    for (u32 i = 0; i < ARRAY_LENGTH(codes); i++) {
+        *status = (struct tdx_status){(u64)codes[i] << 32};
+        if (strcmp(tdx_status_name(*status), name) == 0)
+            return true;
+    }
+    return false;
+}
+
+enum error seamcall_inject(const struct inject_config *injection)
+{
+    u32 leaf;
+    struct tdx_status status;
+    if (!leaf_find(injection->leaf, &leaf)) {
+        log_line("tdx: tain.cfg:%u: inject: no leaf is named %s", injection->line, injection->leaf);
+        return ERR_INVALID;
+    }
+    /* A success that was never made would be a lie to the driver, not a failure to survive. */
+    if (!status_find(injection->status, &status) ||
+        !(status.raw & (TDX_STATUS_ERROR | TDX_STATUS_NON_RECOVERABLE))) {
+        log_line("tdx: tain.cfg:%u: inject: no error status is named %s", injection->line,
+                 injection->status);
+        return ERR_INVALID;
+    }
+    u32 index = atomic_load(&injection_count);
+    if (injection->nth == 0 || index == CONFIG_INJECT_MAX) {
+        log_line("tdx: tain.cfg:%u: inject: %s", injection->line,
+                 injection->nth == 0 ? "calls are counted from 1" : "too many injections");
+        return ERR_INVALID;
+    }
+    injections[index].leaf = leaf;
+    injections[index].status = status;
+    atomic_store(&injections[index].calls_left, injection->nth);
+    atomic_store(&injection_count, index + 1);
+    return OK;
+}
+
+void seamcall_inject_clear(void)
+{
+    atomic_store(&injection_count, 0);
+}
+
+/* True if this call is the one to fail. */
+static bool injection_take(u32 leaf, struct tdx_status *status)
+{
+    u32 count = atomic_load_explicit(&injection_count, memory_order_acquire);
+    for (u32 i = 0; i < count; i++) {
+        struct injection *injection = &injections[i];
+        u64 left = atomic_load(&injection->calls_left);
+        if (injection->leaf != leaf || left == 0)
+            continue;
+        while (left != 0 && !atomic_compare_exchange_weak(&injection->calls_left, &left, left - 1))
+            ;
+        if (left != 1)
+            continue;
+        *status = injection->status;
+        log_line("tdx: %s is made to fail: %s (inject)", tdh_leaf_name(leaf),
+                 tdx_status_name(*status));
+        return true;
+    }
+    return false;
+}
+
+static struct tdx_status call_once(enum tdh_leaf leaf, struct tdx_regs *regs)
+{
+    struct tdx_status status;
+    atomic_fetch_add_explicit(&counts[leaf].calls, 1, memory_order_relaxed);
+    if (!injection_take(leaf, &status)) {
+        bool carry = tdx_call(regs);
+        status.raw = carry ? TDX_STATUS_NO_MODULE : regs->gpr[GPR_RAX];
+    }
+    if (tdx_status_is_error(status)) {
+        atomic_fetch_add_explicit(&counts[leaf].failures, 1, memory_order_relaxed);
+        if (tdx_status_is_busy(status))
+            atomic_fetch_add_explicit(&counts[leaf].busy, 1, memory_order_relaxed);
+    }
+    return status;
+}
+
+struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_regs *regs)
+{
+    const struct tdx_regs operands = *regs;
+    struct tdx_status status;
+    u32 tries = 0;
+    do {
+        *regs = operands;
+        regs->gpr[GPR_RAX] = leaf | (u64)version << TDX_VERSION_SHIFT;
+        status = call_once(leaf, regs);
+    } while (tdx_status_code(status) == TDX_RND_NO_ENTROPY && ++tries < ENTROPY_TRIES);
+    return status;
+}
+
+struct tdx_status seamcall(enum tdh_leaf leaf, struct tdx_regs *regs)
+{
+    return seamcall_version(leaf, 0, regs);
+}
+
+struct tdx_status seamcall_patient_version(enum tdh_leaf leaf, u8 version, struct tdx_regs *regs)
+{
+    const struct tdx_regs operands = *regs;
+    struct tdx_status status = seamcall_version(leaf, version, regs);
+    for (u32 tries = 0; tdx_status_is_busy(status) && tries < BUSY_TRIES; tries++) {
+        cpu_relax();
+        *regs = operands;
+        status = seamcall_version(leaf, version, regs);
+    }
+    return status;
+}
+
+struct tdx_status seamcall_patient(enum tdh_leaf leaf, struct tdx_regs *regs)
+{
+    return seamcall_patient_version(leaf, 0, regs);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+#include "tdx/td_parts.h"
+
+#include "boot/cpu.h"
+#include "boot/log.h"
+#include "boot/vmx.h"
+
+#define WHERE_BYTES 64
+#define REASON_MASK 0xffffu
+#define DETAIL_MASK 0xfu
+
+static enum td_exit_kind reason_kind(const struct td_exit *exit)
+{
+    switch (exit->reason) {
+    case EXIT_TDCALL:
+        return TD_EXIT_VMCALL;
+    case EXIT_EPT_VIOLATION:
+        return TD_EXIT_EPT_VIOLATION;
+    case EXIT_EPT_MISCONFIGURATION:
+        return TD_EXIT_EPT_MISCONFIGURATION;
+    case EXIT_EXTERNAL_INTERRUPT:
+        return TD_EXIT_INTERRUPT;
+    case EXIT_EXCEPTION_OR_NMI:
+        return (exit->interrupt_info & INTR_TYPE_MASK) == INTR_TYPE_NMI ? TD_EXIT_NMI
+                                                                        : TD_EXIT_OTHER;
+    default:
+        return TD_EXIT_OTHER;
+    }
+}
+
+static enum td_exit_kind status_kind(const struct td_exit *exit)
+{
+    if (tdx_status_is_busy(exit->status))
+        return TD_EXIT_RETRY;
+    if (tdx_status_code(exit->status) == TDX_NON_RECOVERABLE_VCPU &&
+        exit->reason == EXIT_TRIPLE_FAULT)
+        return TD_EXIT_TRIPLE_FAULT;
+    if (exit->status.raw & (TDX_STATUS_ERROR | TDX_STATUS_NON_RECOVERABLE))
+        return TD_EXIT_DEAD;
+    return reason_kind(exit);
+}
+
+static void exit_decode(const struct td_vcpu *vcpu, struct tdx_status status, struct td_exit *exit)
+{
+    const u64 *gpr = vcpu->regs.gpr;
+    *exit = (struct td_exit){.status = status, .reason = (u32)status.raw & REASON_MASK};
+    /* After a TDVMCALL the registers are the guest's, not a description of the exit. */
+    if (exit->reason != EXIT_TDCALL) {
+        exit->qualification = (u32)gpr[GPR_RCX];
+        exit->detail = gpr[GPR_RDX] & DETAIL_MASK;
+        exit->address = gpa(gpr[GPR_R8]);
+        exit->interrupt_info = (u32)gpr[GPR_R9];
+    }
+    exit->kind = status_kind(exit);
+    if (exit->kind != TD_EXIT_DEAD)
+        return;
+    char where[WHERE_BYTES];
+    format_string(where, sizeof where, "vCPU %u", vcpu->index);
+    (void)tdx_status_error(status, TDH_VP_ENTER, where);
+}
+
+/* Nothing was entered; the same registers go in the next time. */
+static void exit_retry(struct td_exit *exit)
+{
+    *exit = (struct td_exit){.status = {(u64)TDX_OPERAND_BUSY << 32}, .kind = TD_EXIT_RETRY};
+}
+
+void td_vcpu_enter(struct td_vcpu *vcpu, struct td_exit *exit)
+{
+    enum error error = td_vcpu_prepare(vcpu);
+    if (error == ERR_BUSY) {
+        exit_retry(exit);
+        return;
+    }
+    if (error || atomic_load(&vcpu->td->broken)) {
+        /* Logged where it arose. Without its last processor's leave a vCPU can run nowhere. */
+        *exit = (struct td_exit){.kind = TD_EXIT_DEAD};
+        return;
+    }
+    /*
+     * Who holds vCPUs back sets `held` and then looks at in_guest; we do it the other way round,
+     * so at least one of us sees the other.
+     */
+    atomic_store(&vcpu->in_guest, true);
+    if (atomic_load(&vcpu->td->held)) {
+        atomic_store(&vcpu->in_guest, false);
+        exit_retry(exit);
+        return;
+    }
+    td_vcpu_notify_self(vcpu);
+    vcpu->regs.gpr[GPR_RCX] = vcpu->tdvpr.raw;
+    struct tdx_status status = seamcall(TDH_VP_ENTER, &vcpu->regs);
+    atomic_fetch_add(&vcpu->exits, 1);
+    atomic_store(&vcpu->in_guest, false);
+    exit_decode(vcpu, status, exit);
+}

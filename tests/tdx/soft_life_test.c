@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The driver and the mirror against the software module itself: what one side believes is read
+ * back from the other. Then each call of a TD's life is made to fail in turn.
+ */
+#include "tdx/td.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "boot/cpu.h"
+#include "boot/paging.h"
+#include "boot/phys.h"
+#include "mm/pages.h"
+#include "tdx/keys.h"
+#include "tests/host/cmocka.h"
+#include "tests/host/machine.h"
+#include "tests/tdx/environment.h"
+#include "tests/tdx/soft_module.h"
+
+#define PAGES_ADDED 100
+#define PAGES_MAPPED 20
+#define VCPUS 2
+#define MAPPED_START 0x40000000
+
+static const struct memory_range plain[] = {{MIB, 128 * MIB, MEMORY_FREE}};
+static const struct memory_range pieces[] = {
+    {0, 0x9f000, MEMORY_FREE},
+    {MIB, 8 * MIB, MEMORY_FREE},
+    {8 * MIB, 12 * MIB, MEMORY_TAIN},
+    {12 * MIB, 100 * MIB, MEMORY_FREE},
+    {100 * MIB, 101 * MIB, MEMORY_FIRMWARE},
+    {101 * MIB, 140 * MIB, MEMORY_FREE},
+    {140 * MIB, 150 * MIB, MEMORY_DEVICE},
+    {150 * MIB, 200 * MIB, MEMORY_FREE},
+    {GIB, GIB + 64 * MIB, MEMORY_FREE},
+};
+
+static struct td td;
+static struct td_vcpu vcpus[VCPUS];
+static struct vcpu_caches caches;
+static struct pages_stats before;
+static u64 hidden_before;
+static u32 pages_wanted = PAGES_ADDED;
+
+static void start_on(u32 cpus, u32 packages, const struct memory_range *ranges, u32 count)
+{
+    environment_start(cpus, packages, ranges, count);
+    assert_int_equal(tdx_module_start(), OK);
+    soft_module_counts_clear();
+    host_log_clear();
+    pages_statistics(&before);
+    /* In strict mode nothing but the PAMTs is the module's yet. */
+    hidden_before = host_hidden_pages();
+    assert_int_equal(hidden_before, before.pages[PAGE_PAMT]);
+    vcpu_caches_init(&caches);
+}
+
+static void start(u32 cpus, u32 packages)
+{
+    start_on(cpus, packages, plain, ARRAY_LENGTH(plain));
+}
+
+static struct cpuid_values nothing(u32 leaf, u32 subleaf, struct cpuid_values mask)
+{
+    (void)leaf;
+    (void)subleaf;
+    (void)mask;
+    return (struct cpuid_values){};
+}
+
+static const struct td_options options = {
+    .max_vcpus = VCPUS,
+    .tsc_hz = 1000000000,
+    .cpuid = nothing,
+};
+
+static enum error pages_add(void)
+{
+    u8 content[PAGE_BYTES];
+    for (u64 i = 0; i < pages_wanted; i++) {
+        memset(content, (int)i, sizeof content);
+        enum error error = td_add_page(&td, &caches, gpa(i * PAGE_BYTES), content);
+        if (error)
+            return error;
+    }
+    return OK;
+}
+
+static enum error td_build(void)
+{
+    enum error error = td_create(&td, &options);
+    if (error)
+        return error;
+    for (u32 i = 0; !error && i < VCPUS; i++)
+        error = td_vcpu_create(&td, &vcpus[i], 0x1000, hpa(0x200000));
+    if (!error)
+        error = pages_add();
+    return error ? error : td_finalize(&td);
+}
+
+static enum error td_map_and_remove(void)
+{
+    gfn_t first = gpa_to_gfn(gpa(MAPPED_START)), done;
+    for (u64 i = 0; i < PAGES_MAPPED; i++) {
+        enum error error = mirror_map(&td.mirror, &caches, (gfn_t){first.raw + i});
+        if (error)
+            return error;
+    }
+    return mirror_remove_range(&td.mirror, first, (gfn_t){first.raw + PAGES_MAPPED / 2}, &done);
+}
+
+static enum error td_live(void)
+{
+    enum error error = td_build();
+    return error ? error : td_map_and_remove();
+}
+
+static u64 leaked_pages(void)
+{
+    struct pages_stats now;
+    pages_statistics(&now);
+    return now.pages[PAGE_LEAKED];
+}
+
+static u32 lines_with(const char *text)
+{
+    u32 sum = 0;
+    for (const char *at = host_log(); (at = strstr(at, text)) != NULL; at++)
+        sum++;
+    return sum;
+}
+
+static void end_check(void)
+{
+    struct pages_stats now;
+    vcpu_caches_drain(&caches);
+    pages_statistics(&now);
+    for (u32 owner = 0; owner < PAGE_OWNER_KINDS; owner++) {
+        if (owner == PAGE_FREE)
+            assert_int_equal(now.pages[owner] + now.pages[PAGE_LEAKED], before.pages[owner]);
+        else if (owner != PAGE_LEAKED)
+            assert_int_equal(now.pages[owner], before.pages[owner]);
+    }
+    assert_int_equal(host_hidden_pages(), hidden_before + now.pages[PAGE_LEAKED]);
+    u64 by_mirror = td.mirror.stats.private_leaked + td.mirror.stats.external_leaked;
+    assert_int_equal(lines_with("is leaked") + by_mirror, now.pages[PAGE_LEAKED]);
+    assert_int_equal(cpu_this()->locks_held, 0);
+    environment_stop();
+}
+
+static void audit_check(void)
+{
+    char message[AUDIT_MESSAGE_BYTES] = "";
+    enum error error = mirror_audit(&td.mirror, message);
+    assert_string_equal(message, "");
+    assert_int_equal(error, OK);
+}
+
+static void life_check(void)
+{
+    assert_int_equal(td_build(), OK);
+    audit_check();
+    assert_int_equal(td.measured_pages, PAGES_ADDED);
+    assert_int_equal(td.mirror.stats.leaves, PAGES_ADDED);
+    assert_int_equal(td_map_and_remove(), OK);
+    audit_check();
+    assert_int_equal(td.mirror.stats.leaves, PAGES_ADDED + PAGES_MAPPED / 2);
+    assert_int_equal(td_destroy(&td), OK);
+    assert_int_equal(td.mirror.stats.external_taken, td.mirror.stats.external_returned);
+    assert_int_equal(leaked_pages(), 0);
+    assert_int_equal(keys_in_use(), 0);
+    assert_string_equal(host_log(), "");
+    end_check();
+}
+
+static void a_life_on_one_processor(void **state)
+{
+    (void)state;
+    start(1, 1);
+    life_check();
+}
+
+static void a_life_on_two_packages(void **state)
+{
+    (void)state;
+    start(4, 2);
+    life_check();
+}
+
+static void a_life_in_memory_of_many_pieces(void **state)
+{
+    (void)state;
+    start_on(2, 1, pieces, ARRAY_LENGTH(pieces));
+    life_check();
+}
+
+/* More lives than there are KeyIDs. */
+static void keys_come_back(void **state)
+{
+    (void)state;
+    start(1, 1);
+    pages_wanted = 1;
+    for (u32 i = 0; i < 40; i++) {
+        assert_int_equal(td_build(), OK);
+        assert_int_equal(td_destroy(&td), OK);
+    }
+    pages_wanted = PAGES_ADDED;
+    end_check();
+}
+
+/* Of the content alone: the same pages, one byte apart. */
+static void the_measurement_is_of_the_content(void **state)
+{
+    (void)state;
+    u8 first[TD_MEASUREMENT_BYTES], second[TD_MEASUREMENT_BYTES];
+    start(1, 1);
+    assert_int_equal(td_build(), OK);
+    assert_int_equal(td_measurement(&td, first), OK);
+    assert_int_equal(td_destroy(&td), OK);
+    assert_int_equal(td_build(), OK);
+    assert_int_equal(td_measurement(&td, second), OK);
+    assert_memory_equal(first, second, sizeof first);
+    assert_int_equal(td_destroy(&td), OK);
+
+    u8 content[PAGE_BYTES] = {};
+    assert_int_equal(td_create(&td, &options), OK);
+    assert_int_equal(td_vcpu_create(&td, &vcpus[0], 0, hpa(0x200000)), OK);
+    assert_int_equal(td_measurement(&td, second), ERR_STATE);
+    content[PAGE_BYTES - 1] = 1;
+    assert_int_equal(td_add_page(&td, &caches, gpa(0), content), OK);
+    assert_int_equal(td_finalize(&td), OK);
+    assert_int_equal(td_measurement(&td, second), OK);
+    assert_memory_not_equal(first, second, sizeof first);
+    assert_int_equal(td_destroy(&td), OK);
+    end_check();
+}
+
+static void a_corrupted_mirror_fails_its_audit(void **state)
+{
+    (void)state;
+    char message[AUDIT_MESSAGE_BYTES] = "";
+    start(1, 1);
+    assert_int_equal(td_build(), OK);
+    assert_int_equal(mirror_corrupt_for_test(&td.mirror, (gfn_t){7}), OK);
+    assert_int_equal(mirror_audit(&td.mirror, message), ERR_STATE);
+    assert_true(strlen(message) > 0);
+    /* The other page was never given: what it hid is the module's to keep. */
+    (void)td_destroy(&td);
+    environment_stop();
+}
+
+static void interrupted_cache_write_backs_are_resumed(void **state)
+{
+    (void)state;
+    start(2, 2);
+    assert_int_equal(td_build(), OK);
+    soft_module_interrupts = 3;
+    assert_int_equal(td_destroy(&td), OK);
+    assert_int_equal(soft_module_count(TDH_PHYMEM_CACHE_WB), 2 + 3);
+    assert_int_equal(leaked_pages(), 0);
+    end_check();
+}
+
+/* Which leaves' refusal may cost pages. */
+static bool leaf_may_leak(u32 leaf)
+{
+    switch (leaf) {
+    case TDH_VP_FLUSH:
+    case TDH_MNG_VPFLUSHDONE:
+    case TDH_PHYMEM_CACHE_WB:
+    case TDH_MNG_KEY_FREEID:
+    case TDH_PHYMEM_PAGE_RECLAIM:
+    case TDH_PHYMEM_PAGE_WBINVD:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void nth_call_fails(u32 leaf, u32 nth, const char *status)
+{
+    struct inject_config injection = {.nth = nth};
+    snprintf(injection.leaf, sizeof injection.leaf, "%s", tdh_leaf_name(leaf));
+    snprintf(injection.status, sizeof injection.status, "%s", status);
+    start(4, 2);
+    assert_int_equal(seamcall_inject(&injection), OK);
+    enum error lived = td_live();
+    enum error ended = td_destroy(&td);
+    assert_non_null(strstr(host_log(), "is made to fail"));
+    if (!leaf_may_leak(leaf)) {
+        assert_int_equal(ended, OK);
+        assert_int_equal(leaked_pages(), 0);
+        assert_int_equal(keys_in_use(), 0);
+    }
+    if (strcmp(status, "OPERAND_BUSY") != 0)
+        assert_true(lived || ended);
+    else
+        assert_int_equal(leaked_pages(), 0);
+    end_check();
+}
+
+static void every_call_is_made_to_fail(const char *status)
+{
+    u32 counts[TDH_LEAF_LIMIT];
+    pages_wanted = 8;
+    start(4, 2);
+    assert_int_equal(td_live(), OK);
+    assert_int_equal(td_destroy(&td), OK);
+    for (u32 leaf = 0; leaf < TDH_LEAF_LIMIT; leaf++)
+        counts[leaf] = soft_module_count(leaf);
+    end_check();
+    for (u32 leaf = 0; leaf < TDH_LEAF_LIMIT; leaf++)
+        for (u32 nth = 1; nth <= counts[leaf]; nth++)
+            if (nth <= 20 || nth == counts[leaf] / 2 || nth == counts[leaf])
+                nth_call_fails(leaf, nth, status);
+    pages_wanted = PAGES_ADDED;
+}
+
+static void every_call_is_refused_in_turn(void **state)
+{
+    (void)state;
+    every_call_is_made_to_fail("OPERAND_INVALID");
+}
+
+static void every_call_is_busy_in_turn(void **state)
+{
+    (void)state;
+    every_call_is_made_to_fail("OPERAND_BUSY");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_life_on_one_processor),
+        cmocka_unit_test(a_life_on_two_packages),
+        cmocka_unit_test(a_life_in_memory_of_many_pieces),
+        cmocka_unit_test(keys_come_back),
+        cmocka_unit_test(the_measurement_is_of_the_content),
+        cmocka_unit_test(a_corrupted_mirror_fails_its_audit),
+        cmocka_unit_test(interrupted_cache_write_backs_are_resumed),
+        cmocka_unit_test(every_call_is_refused_in_turn),
+        cmocka_unit_test(every_call_is_busy_in_turn),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
