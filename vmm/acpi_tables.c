@@ -34,11 +34,11 @@
  */
 static const u8 dsdt_code[] = {
     /* Name (\_S5, Package (4) {5, 5, 0, 0}) */
-    0x08, '\\', '_', 'S', '5', '_',     /* NameOp, \_S5_ */
-    0x12, 8, 4,                         /* PackageOp, length, elements */
-    0x0a, ACPI_SLEEP_TYPE_OFF,          /* byte 5 */
-    0x0a, ACPI_SLEEP_TYPE_OFF,          /* byte 5 */
-    0x00, 0x00,                         /* 0, 0 */
+    0x08, '\\', '_', 'S', '5', '_', /* NameOp, \_S5_ */
+    0x12, 8, 4,                     /* PackageOp, length, elements */
+    0x0a, ACPI_SLEEP_TYPE_OFF,      /* byte 5 */
+    0x0a, ACPI_SLEEP_TYPE_OFF,      /* byte 5 */
+    0x00, 0x00,                     /* 0, 0 */
     /* Scope (\_SB) */
     0x10, 57, '\\', '_', 'S', 'B', '_', /* ScopeOp, length */
     /* Device (COM1) */
@@ -48,13 +48,11 @@ static const u8 dsdt_code[] = {
     /* Name (_UID, 0) */
     0x08, '_', 'U', 'I', 'D', 0x00,
     /* Name (_CRS, ResourceTemplate ()) */
-    0x08, '_', 'C', 'R', 'S',
-    0x11, 22, 0x0a, 19,                 /* BufferOp, length, byte 19 */
+    0x08, '_', 'C', 'R', 'S', 0x11, 22, 0x0a, 19, /* BufferOp, length, byte 19 */
     /* IO (Decode16, 0x3f8, 0x3f8, 1, 8) */
     0x47, 0x01, 0xf8, 0x03, 0xf8, 0x03, 0x01, 0x08,
     /* Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) {4} */
-    0x89, 0x06, 0x00, 0x03, 0x01, 0x04, 0x00, 0x00, 0x00,
-    0x79, 0x00,                         /* end tag */
+    0x89, 0x06, 0x00, 0x03, 0x01, 0x04, 0x00, 0x00, 0x00, 0x79, 0x00, /* end tag */
 };
 
 /* Where the next byte goes; `overflow` stays set once something did not fit. */
