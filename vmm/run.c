@@ -39,7 +39,8 @@ static void flush_if_wanted(struct vcpu *vcpu)
 {
     if (!vcpu->flush_wanted)
         return;
-    ASSERT(invept(INVEPT_ALL, 0) == VMX_SUCCEED);
+    if (invept(INVEPT_ALL, 0)) /* pages that the guest may still reach would be used again */
+        panic("INVEPT of all contexts failed on processor %u", cpu_this()->index);
     vcpu->flush_wanted = false;
 }
 
@@ -60,14 +61,24 @@ void vm_flush_shared(struct vcpu *vcpu)
     }
 }
 
+/* The host TSC at which the guest's timer expires; 0: it is not armed. */
+static u64 timer_deadline(struct vcpu *vcpu)
+{
+    if (vcpu->deadline_guest != vcpu->lapic.deadline) {
+        vcpu->deadline_guest = vcpu->lapic.deadline;
+        vcpu->deadline_host =
+            vcpu->deadline_guest ? td_tsc_to_host(&vcpu->vm->td, vcpu->deadline_guest) : 0;
+    }
+    return vcpu->deadline_host;
+}
+
 /* What is due on this processor: the guest's timer, the console. */
 static void serve_time(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
-    u64 now = tsc_read();
+    u64 now = tsc_read(), deadline = timer_deadline(vcpu);
     u8 vector;
-    if (vcpu->lapic.deadline && td_tsc_to_host(&vm->td, vcpu->lapic.deadline) <= now &&
-        lapic_timer_expire(&vcpu->lapic, &vector))
+    if (deadline && deadline <= now && lapic_timer_expire(&vcpu->lapic, &vector))
         vcpu_post(vcpu, vector);
     if (vcpu->index == 0 && now >= vm->poll_tsc) {
         lock_take(&vm->lock);
@@ -81,13 +92,10 @@ static void serve_time(struct vcpu *vcpu)
 /* Arms the processor's timer for what comes next; the same time is not armed twice. */
 static void arm_timer(struct vcpu *vcpu)
 {
-    struct vm *vm = vcpu->vm;
-    u64 next = vcpu->index == 0 ? vm->poll_tsc : 0;
-    if (vcpu->lapic.deadline) {
-        u64 deadline = td_tsc_to_host(&vm->td, vcpu->lapic.deadline);
-        if (!next || deadline < next)
-            next = deadline;
-    }
+    u64 next = vcpu->index == 0 ? vcpu->vm->poll_tsc : 0;
+    u64 deadline = timer_deadline(vcpu);
+    if (deadline && (!next || deadline < next))
+        next = deadline;
     bool has_fired = vcpu->timer_tsc && tsc_read() >= vcpu->timer_tsc;
     if (next == vcpu->timer_tsc && !has_fired)
         return;

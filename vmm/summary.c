@@ -98,6 +98,23 @@ static void print_measurement(const struct vm *vm)
     log_line("summary: MRTD %s", text);
 }
 
+/* The reason, whatever else was said: what a reader of the last line alone must know. */
+static void print_last_line(const struct vm *vm, const struct vm_result *result)
+{
+    const char *name = vm->config->name, *text = vm_end_text(result->end);
+    if (result->audit)
+        log_line("tain: guest %s ended: %s; the audit failed: %s", name, text,
+                 result->audit_message);
+    else if (pages_leaked(vm))
+        log_line("tain: guest %s ended: %s; %llu pages were leaked", name, text,
+                 (number)pages_leaked(vm));
+    else if (result->destroyed)
+        log_line("tain: guest %s ended: %s; the teardown failed: %s", name, text,
+                 error_name(result->destroyed));
+    else
+        log_line("tain: guest %s ended: %s", name, text);
+}
+
 void summary_print(const struct vm *vm, const struct vm_result *result)
 {
     print_time(vm);
@@ -105,15 +122,9 @@ void summary_print(const struct vm *vm, const struct vm_result *result)
     print_exits(result);
     print_seamcalls();
     print_measurement(vm);
-    if (result->audit)
-        log_line("summary: audit: FAILED: %s", result->audit_message);
-    else
-        log_line("summary: audit: mirror and external table agree");
-    if (result->destroyed || pages_leaked(vm))
-        log_line("summary: teardown: %s, %llu pages leaked",
-                 result->destroyed ? error_name(result->destroyed) : "incomplete",
-                 (number)pages_leaked(vm));
-    else
-        log_line("summary: teardown: complete");
-    log_line("tain: guest %s ended: %s", vm->config->name, vm_end_text(result->end));
+    log_line("summary: audit: %s",
+             result->audit ? result->audit_message : "mirror and external table agree");
+    log_line("summary: teardown: %s",
+             result->destroyed ? error_name(result->destroyed) : "complete");
+    print_last_line(vm, result);
 }

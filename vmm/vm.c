@@ -175,11 +175,10 @@ enum error vm_create(struct vm *vm, const struct guest_config *config)
     vm->memory.shared_map = HPA_NONE;
     uart_init(&vm->uart, guest_console_output, vm);
     ioapic_init(&vm->ioapic);
-    enum error e = check_config(config);
-    if (e)
-        return e;
     hpa_t pages;
-    e = pages_allocate(PAGE_VMM, GUEST_PAGES_PAGES, 1, &pages);
+    enum error e = check_config(config);
+    if (!e)
+        e = pages_allocate(PAGE_VMM, GUEST_PAGES_PAGES, 1, &pages);
     if (!e) {
         memset(phys_to_virt(pages), 0, sizeof(struct guest_pages));
         e = build(vm, phys_to_virt(pages));
@@ -187,10 +186,10 @@ enum error vm_create(struct vm *vm, const struct guest_config *config)
     }
     if (!e)
         return OK;
-    log_line("guest %s: not built: %s", config->name, error_name(e));
     enum error destroyed = vm_destroy(vm);
     if (destroyed)
         log_line("guest %s: not all was given back: %s", config->name, error_name(destroyed));
+    log_line("tain: guest %s was not built: %s", config->name, error_name(e));
     return e;
 }
 

@@ -35,7 +35,8 @@ struct vcpu {
     u32 index; /* also its APIC id, and the processor it runs on */
     struct vcpu_caches caches;
     struct lapic lapic;
-    u64 timer_tsc; /* what the processor's timer is armed for; 0: not */
+    u64 deadline_guest, deadline_host; /* lapic.deadline, and when that is here */
+    u64 timer_tsc;                     /* what the processor's timer is armed for; 0: not */
     enum vcpu_wish {
         VCPU_RUN,
         VCPU_HALT,                    /* until an interrupt */
