@@ -61,15 +61,10 @@ static void add_memory(void)
 static enum error add_injections(void)
 {
     const struct config *config = &machine()->config;
-    for (u32 i = 0; i < config->inject_count; i++) {
-        const struct inject_config *injection = &config->inject[i];
-        if (seamcall_inject(injection)) {
-            log_line("tain.cfg:%u: inject = %s:%u:%s: no such leaf or status", injection->line,
-                     injection->leaf, injection->nth, injection->status);
-            return ERR_INVALID;
-        }
-    }
-    return OK;
+    enum error e = OK;
+    for (u32 i = 0; i < config->inject_count && !e; i++)
+        e = seamcall_inject(&config->inject[i]);
+    return e;
 }
 
 /* In strict mode this is a page fault, and its panic names the page. */
