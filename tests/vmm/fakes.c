@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/vmm/fakes.h"
 
+#include <cmocka.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +23,10 @@ static u8 page_state[HOST_PAGES]; /* the owner, PAGE_FREE if none */
 static const char *typed;
 static struct guest_config config;
 
-static u64 page_index(hpa_t page) { return (page.raw - HOST_MEMORY_START) / PAGE_BYTES; }
+static u64 page_index(hpa_t page)
+{
+    return (page.raw - HOST_MEMORY_START) / PAGE_BYTES;
+}
 
 enum error pages_allocate(enum page_owner owner, u64 count, u64 align_pages, hpa_t *first)
 {
@@ -185,7 +188,10 @@ void vm_flush_shared(struct vcpu *vcpu)
     fakes.unflushed = false;
 }
 
-bool apic_interrupt_is_pending(void) { return fakes.interrupt_pending; }
+bool apic_interrupt_is_pending(void)
+{
+    return fakes.interrupt_pending;
+}
 
 void td_vcpu_post(struct td_vcpu *vcpu, u8 vector)
 {
@@ -200,9 +206,15 @@ bool td_vcpu_interrupt_is_pending(struct td_vcpu *vcpu)
     return fakes.vcpu_interrupt_pending;
 }
 
-void fake_type(const char *text) { typed = text; }
+void fake_type(const char *text)
+{
+    typed = text;
+}
 
-int console_read(void) { return typed && *typed ? (u8)*typed++ : -1; }
+int console_read(void)
+{
+    return typed && *typed ? (u8)*typed++ : -1;
+}
 
 void vm_end(struct vm *vm, enum vm_end end)
 {
@@ -216,7 +228,10 @@ const char *vm_end_text(enum vm_end end)
     return "";
 }
 
-void vcpu_post(struct vcpu *vcpu, u8 vector) { td_vcpu_post(&vcpu->td, vector); }
+void vcpu_post(struct vcpu *vcpu, u8 vector)
+{
+    td_vcpu_post(&vcpu->td, vector);
+}
 
 void vm_deliver(struct vm *vm, const struct interrupt *interrupt, u32 sender)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* MapGPA and private faults: bookkeeping, both directions, and every refusal. */
+#include <cmocka.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <string.h>
 
 #include "boot/phys.h"
@@ -26,7 +26,10 @@ static u64 map_gpa(struct vm *vm, u64 start, u64 bytes)
     return regs->gpr[GPR_R10];
 }
 
-static u64 reply_gpa(struct vm *vm) { return vm->vcpus[0]->td.regs.gpr[GPR_R11]; }
+static u64 reply_gpa(struct vm *vm)
+{
+    return vm->vcpus[0]->td.regs.gpr[GPR_R11];
+}
 
 static bool is_shared(struct vm *vm, u64 address)
 {
@@ -36,7 +39,10 @@ static bool is_shared(struct vm *vm, u64 address)
     return mapped;
 }
 
-static bool is_private(u64 address) { return !hpa_is_none(fakes.mirror[address >> PAGE_SHIFT]); }
+static bool is_private(u64 address)
+{
+    return !hpa_is_none(fakes.mirror[address >> PAGE_SHIFT]);
+}
 
 static void fault(struct vm *vm, u64 address, enum level wanted, enum error expected)
 {

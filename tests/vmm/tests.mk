@@ -10,3 +10,19 @@ vmcall_SOURCES := $(VMM_DEVICES)
 HOST_TESTS += map_gpa
 map_gpa_TEST := tests/vmm/map_gpa_test.c
 map_gpa_SOURCES := $(VMM_DEVICES)
+
+HOST_TESTS += uart
+uart_TEST := tests/vmm/uart_test.c
+uart_SOURCES := vmm/uart.c
+
+HOST_TESTS += apic
+apic_TEST := tests/vmm/apic_test.c
+apic_SOURCES := vmm/ioapic.c vmm/lapic.c
+
+HOST_TESTS += acpi_tables
+acpi_tables_TEST := tests/vmm/acpi_tables_test.c
+acpi_tables_SOURCES := vmm/acpi_tables.c
+
+HOST_TESTS += linux
+linux_TEST := tests/vmm/linux_test.c
+linux_SOURCES := vmm/linux.c vmm/guest_image.c vmm/acpi_tables.c boot/machine.c

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Each TDVMCALL as a guest makes it: registers in, registers out. */
+#include <cmocka.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <string.h>
 
 #include "boot/msr.h"
