@@ -12,6 +12,7 @@ struct spec {
     u32 width;
     char pad;
     u32 longs;
+    bool prefix; /* '#': 0x before what is not zero */
 };
 
 static void put(struct sink *sink, char c)
@@ -34,6 +35,7 @@ static void put_text(struct sink *sink, const char *text, struct spec spec, size
 
 static void put_number(struct sink *sink, u64 value, u32 base, char sign, struct spec spec)
 {
+    bool prefix = spec.prefix && base == 16 && value;
     char digits[24];
     u32 len = 0;
     do {
@@ -41,12 +43,16 @@ static void put_number(struct sink *sink, u64 value, u32 base, char sign, struct
         value /= base;
     } while (value);
 
-    u32 total = len + (sign ? 1 : 0);
+    u32 total = len + (sign ? 1 : 0) + (prefix ? 2 : 0);
     if (spec.pad == ' ')
         for (; total < spec.width; total++)
             put(sink, ' ');
     if (sign)
         put(sink, sign);
+    if (prefix) {
+        put(sink, '0');
+        put(sink, 'x');
+    }
     if (spec.pad == '0')
         for (; total < spec.width; total++)
             put(sink, '0');
@@ -116,6 +122,10 @@ int format_string_v(char *out, size_t out_bytes, const char *format, va_list lis
         struct spec spec = {.pad = ' '};
         size_t precision = ~0ull;
         p++;
+        if (*p == '#') {
+            spec.prefix = true;
+            p++;
+        }
         if (*p == '-') /* text is always left-aligned, numbers right-aligned */
             p++;
         if (*p == '0')

@@ -4,7 +4,7 @@
  * lines of several processors do not mix. A line starts with the area that speaks
  * ("tdx: ", "mirror: ").
  *
- * Formats: %s %.*s %c %d %u %x %p %% with l, ll, z, width and zero padding, as in the C library.
+ * Formats: %s %.*s %c %d %u %x %p %% with l, ll, z, #, width and zero padding, as in the C library.
  */
 #ifndef BOOT_LOG_H
 #define BOOT_LOG_H

@@ -5,6 +5,7 @@
 
 #include "boot/arena.h"
 #include "boot/assert.h"
+#include "boot/phys.h"
 #include "boot/x86.h"
 
 #define PTE_PRESENT (1ull << 0)

@@ -31,6 +31,7 @@ static void formats_like_the_c_library(void **state)
     SAME("%llu", 18446744073709551615ull);
     SAME("%x %08x %8x|", 0xabcu, 0xabcu, 0xabcu);
     SAME("%llx %016llx", 0x123456789abcdefull, 0xffull);
+    SAME("%#x %#llx %#x %#10x|%#010x", 0x1fu, 0x123456789aull, 0u, 0xabu, 0xabu);
     SAME("%lx %lu", 5ul, 6ul);
     SAME("%5d|%05d|%5u", -42, -42, 7u);
     SAME("%p", (void *)0x1234);
