@@ -1,11 +1,11 @@
 ; SPDX-License-Identifier: MIT
 ;
-; const u8 shim_image[4096]: the assembled boot shim (vmm/shim.h). SHIM_BINARY is the path of
-; what `nasm -f bin vmm/shim.asm` made.
+; const u8 shim_image[4096]: the assembled boot shim (vmm/shim.h), made from vmm/shim.asm.
 
         section .rodata
-        global shim_image
+        global shim_image:data hidden
         align 4096
 shim_image:
-        incbin SHIM_BINARY
-        times 4096 - ($ - shim_image) db 0
+        incbin "shim.bin"
+.end:
+        times 4096 - (.end - shim_image) db 0 ; refuses a shim that outgrows its page
