@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The guest's ACPI tables as an operating system walks them: from the RSDP, by address. */
-#include <cmocka.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/host/cmocka.h"
 #include "vmm/acpi_tables.h"
 #include "vmm/layout.h"
 

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* I/O APIC and local APIC: registers, and where interrupts go. */
-#include <cmocka.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 
 #include "boot/msr.h"
+#include "tests/host/cmocka.h"
 #include "vmm/ioapic.h"
 #include "vmm/lapic.h"
 

@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/vmm/fakes.h"
 
-#include <cmocka.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,10 +8,14 @@
 #include "boot/assert.h"
 #include "boot/console.h"
 #include "boot/phys.h"
+#include "tests/host/cmocka.h"
 #include "tests/host/machine.h"
 #include "vmm/run.h"
 
 #define HOST_PAGES 32768u
+
+/* A test that links the real one overrides it. */
+#define REPLACEABLE __attribute__((weak))
 
 struct fakes fakes;
 static u8 page_state[HOST_PAGES]; /* the owner, PAGE_FREE if none */
@@ -181,7 +180,7 @@ hpa_t ept_lookup(struct ept *ept, gfn_t frame)
     return fakes.direct[without_shared_bit(frame).raw];
 }
 
-void vm_flush_shared(struct vcpu *vcpu)
+REPLACEABLE void vm_flush_shared(struct vcpu *vcpu)
 {
     (void)vcpu;
     fakes.flushes++;
@@ -216,24 +215,24 @@ int console_read(void)
     return typed && *typed ? (u8)*typed++ : -1;
 }
 
-void vm_end(struct vm *vm, enum vm_end end)
+REPLACEABLE void vm_end(struct vm *vm, enum vm_end end)
 {
     if (vm->end == VM_RUNS)
         vm->end = end;
 }
 
-const char *vm_end_text(enum vm_end end)
+REPLACEABLE const char *vm_end_text(enum vm_end end)
 {
     (void)end;
     return "";
 }
 
-void vcpu_post(struct vcpu *vcpu, u8 vector)
+REPLACEABLE void vcpu_post(struct vcpu *vcpu, u8 vector)
 {
     td_vcpu_post(&vcpu->td, vector);
 }
 
-void vm_deliver(struct vm *vm, const struct interrupt *interrupt, u32 sender)
+REPLACEABLE void vm_deliver(struct vm *vm, const struct interrupt *interrupt, u32 sender)
 {
     for (u32 i = 0; i < vm->vcpu_count && interrupt->kind == INTERRUPT_FIXED; i++) {
         if (interrupt_is_for(interrupt, i, sender))
@@ -241,7 +240,7 @@ void vm_deliver(struct vm *vm, const struct interrupt *interrupt, u32 sender)
     }
 }
 
-void vm_update_uart_line(struct vm *vm)
+REPLACEABLE void vm_update_uart_line(struct vm *vm)
 {
     struct interrupt interrupt;
     ioapic_set_line(&vm->ioapic, UART_PIN, uart_interrupt(&vm->uart), &interrupt);

@@ -3,15 +3,11 @@
  * Kernels as files: what is loaded where, and one clear line for each damage. An installed kernel
  * whose path is in KERNEL is tried too.
  */
-#include <cmocka.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/host/cmocka.h"
 #include "tests/host/machine.h"
 #include "vmm/guest_image.h"
 

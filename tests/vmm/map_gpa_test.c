@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* MapGPA and private faults: bookkeeping, both directions, and every refusal. */
-#include <cmocka.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
 #include "boot/phys.h"
+#include "tests/host/cmocka.h"
 #include "tests/host/machine.h"
 #include "tests/vmm/fakes.h"
 #include "vmm/layout.h"

@@ -26,3 +26,7 @@ acpi_tables_SOURCES := vmm/acpi_tables.c
 HOST_TESTS += linux
 linux_TEST := tests/vmm/linux_test.c
 linux_SOURCES := vmm/linux.c vmm/guest_image.c vmm/acpi_tables.c boot/machine.c
+
+HOST_TESTS += run
+run_TEST := tests/vmm/run_test.c
+run_SOURCES := vmm/run.c $(VMM_DEVICES)

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The UART as Linux's 8250 driver uses it, and as a guest without interrupts does. */
-#include <cmocka.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
+#include "tests/host/cmocka.h"
 #include "vmm/uart.h"
 
 #define DATA 0x3f8

@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Each TDVMCALL as a guest makes it: registers in, registers out. */
-#include <cmocka.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
 #include "boot/msr.h"
 #include "boot/phys.h"
+#include "tests/host/cmocka.h"
 #include "tests/host/machine.h"
 #include "tests/vmm/fakes.h"
 #include "vmm/layout.h"
