@@ -30,3 +30,8 @@ linux_SOURCES := vmm/linux.c vmm/guest_image.c vmm/acpi_tables.c boot/machine.c
 HOST_TESTS += run
 run_TEST := tests/vmm/run_test.c
 run_SOURCES := vmm/run.c $(VMM_DEVICES)
+
+HOST_TESTS += vm
+vm_TEST := tests/vmm/vm_test.c
+vm_SOURCES := vmm/vm.c vmm/summary.c vmm/guest_image.c vmm/linux.c vmm/acpi_tables.c \
+              $(VMM_DEVICES)
