@@ -1,1 +1,37 @@
 # HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
+VMM_DEVICES := vmm/uart.c vmm/ioapic.c vmm/lapic.c vmm/ports.c vmm/msrs.c vmm/console.c \
+               vmm/vmcall.c vmm/memory.c vmm/cpuid.c boot/machine.c boot/lock.c boot/names.c \
+               tests/vmm/fakes.c
+
+HOST_TESTS += vmcall
+vmcall_TEST := tests/vmm/vmcall_test.c
+vmcall_SOURCES := $(VMM_DEVICES)
+
+HOST_TESTS += map_gpa
+map_gpa_TEST := tests/vmm/map_gpa_test.c
+map_gpa_SOURCES := $(VMM_DEVICES)
+
+HOST_TESTS += uart
+uart_TEST := tests/vmm/uart_test.c
+uart_SOURCES := vmm/uart.c
+
+HOST_TESTS += apic
+apic_TEST := tests/vmm/apic_test.c
+apic_SOURCES := vmm/ioapic.c vmm/lapic.c
+
+HOST_TESTS += acpi_tables
+acpi_tables_TEST := tests/vmm/acpi_tables_test.c
+acpi_tables_SOURCES := vmm/acpi_tables.c
+
+HOST_TESTS += linux
+linux_TEST := tests/vmm/linux_test.c
+linux_SOURCES := vmm/linux.c vmm/guest_image.c vmm/acpi_tables.c boot/machine.c
+
+HOST_TESTS += run
+run_TEST := tests/vmm/run_test.c
+run_SOURCES := vmm/run.c $(VMM_DEVICES)
+
+HOST_TESTS += vm
+vm_TEST := tests/vmm/vm_test.c
+vm_SOURCES := vmm/vm.c vmm/summary.c vmm/guest_image.c vmm/linux.c vmm/acpi_tables.c \
+              $(VMM_DEVICES)

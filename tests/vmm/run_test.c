@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT */
+/* The loop of a vCPU against a scripted processor: each exit in, what the VMM did out. */
+#include <string.h>
+
+#include "boot/apic.h"
+#include "boot/cpu.h"
+#include "boot/interrupts.h"
+#include "boot/log.h"
+#include "boot/time.h"
+#include "boot/vmx.h"
+#include "boot/x86.h"
+#include "tests/host/cmocka.h"
+#include "tests/host/machine.h"
+#include "tests/vmm/fakes.h"
+#include "vmm/run.h"
+#include "vmm/vmcall.h"
+
+#define FAR 1000000000000ull
+#define SCRIPT_MAX 8
+
+static struct vm *vm;
+static struct vcpu *vcpu;
+
+static struct script {
+    struct td_exit exit;
+    u64 r10, r11, r12, r13, rdx;
+} script[SCRIPT_MAX];
+static u32 scripted, entered;
+static u64 reply_r10[SCRIPT_MAX + 1]; /* what each entry handed to the guest */
+static u32 handled_vector, nmis, windows, waits, wakes_after;
+static u64 armed, armed_most;
+
+void td_vcpu_enter(struct td_vcpu *td, struct td_exit *exit)
+{
+    reply_r10[entered] = td->regs.gpr[GPR_R10];
+    if (entered == scripted) {
+        vm_end(vm, VM_END_BY_USER); /* the script is over */
+        *exit = (struct td_exit){.kind = TD_EXIT_RETRY};
+        return;
+    }
+    const struct script *line = &script[entered++];
+    memset(&td->regs, 0, sizeof td->regs);
+    td->regs.gpr[GPR_R10] = line->r10;
+    td->regs.gpr[GPR_R11] = line->r11;
+    td->regs.gpr[GPR_R12] = line->r12;
+    td->regs.gpr[GPR_R13] = line->r13;
+    td->regs.gpr[GPR_RDX] = line->rdx;
+    *exit = line->exit;
+}
+
+u64 td_tsc_to_host(const struct td *td, u64 guest_tsc)
+{
+    (void)td;
+    return guest_tsc;
+}
+
+const char *tdx_status_name(struct tdx_status status)
+{
+    (void)status;
+    return "STATUS";
+}
+
+void apic_timer_arm(u64 tsc)
+{
+    armed = tsc;
+    if (tsc != ~0ull && tsc > armed_most)
+        armed_most = tsc;
+}
+
+void interrupt_handle(u8 vector)
+{
+    handled_vector = vector;
+}
+void nmi_handle(void)
+{
+    nmis++;
+}
+void interrupts_window(void)
+{
+    windows++;
+}
+void log_pump(void) {}
+u64 time_us_to_tsc(u64 us)
+{
+    return us * 1000000;
+} /* far away */
+
+void interrupts_wait(void)
+{
+    waits++;
+    assert_true(waits < 100);
+    if (waits == wakes_after)
+        fakes.vcpu_interrupt_pending = true;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    vm = fake_vm_create(64 * MIB, 1);
+    vm->poll_tsc = ~0ull;
+    vcpu = vm->vcpus[0];
+    memset(script, 0, sizeof script);
+    scripted = entered = handled_vector = nmis = windows = waits = wakes_after = 0;
+    armed = armed_most = 0;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    fake_vm_destroy(vm);
+    return 0;
+}
+
+static struct script *next(enum td_exit_kind kind)
+{
+    struct script *line = &script[scripted++];
+    line->exit.kind = kind;
+    return line;
+}
+
+static struct script *next_vmcall(u64 function)
+{
+    struct script *line = next(TD_EXIT_VMCALL);
+    line->r11 = function;
+    return line;
+}
+
+static void ends(enum vm_end end)
+{
+    vcpu_run(vcpu);
+    assert_int_equal(vm->end, end);
+    assert_false(vcpu->running);
+    assert_int_equal(armed, 0); /* no timer outlives the guest */
+}
+
+static void every_kind_is_counted_and_served(void **state)
+{
+    (void)state;
+    next(TD_EXIT_RETRY);
+    next(TD_EXIT_INTERRUPT)->exit.interrupt_info = INTR_VALID | 0xf1;
+    next(TD_EXIT_NMI);
+    next_vmcall(0x4242);
+    next(TD_EXIT_OTHER)->exit.reason = EXIT_SMI;
+    ends(VM_END_BY_USER);
+    assert_int_equal(handled_vector, 0xf1);
+    assert_int_equal(nmis, 1);
+    assert_int_equal(windows, 6);
+    assert_int_equal(vcpu->exits[TD_EXIT_VMCALL], 1);
+    assert_int_equal(vcpu->exits[TD_EXIT_INTERRUPT], 1);
+    assert_int_equal(vcpu->exits[TD_EXIT_OTHER], 1);
+    assert_true(reply_r10[4] == VMCALL_SUBFUNC_UNSUPPORTED);
+}
+
+static struct script *next_violation(u64 address)
+{
+    struct script *line = next(TD_EXIT_EPT_VIOLATION);
+    line->exit.address = gpa(address);
+    return line;
+}
+
+static void a_private_fault_is_resolved(void **state)
+{
+    (void)state;
+    next_violation(0x200000);
+    struct script *accept = next_violation(0x400000);
+    accept->exit.detail = TD_EXIT_DETAIL_ACCEPT;
+    accept->rdx = 1ull << 32 | 1;
+    ends(VM_END_BY_USER);
+    assert_false(hpa_is_none(fakes.mirror[0x200]));
+    assert_true(hpa_is_none(fakes.mirror[0x201]));
+    assert_false(hpa_is_none(fakes.mirror[0x5ff]));
+}
+
+static void a_busy_fault_is_the_guest_s_to_repeat(void **state)
+{
+    (void)state;
+    fakes.maps_left = 0;
+    fakes.map_error = ERR_BUSY;
+    next_violation(0x200000);
+    ends(VM_END_BY_USER);
+}
+
+static void bad_accesses_end_the_guest(void **state)
+{
+    (void)state;
+    static const struct {
+        u64 address;
+        enum td_exit_detail detail;
+        enum error map_error;
+        enum vm_end end;
+    } cases[] = {
+        {0x200000, TD_EXIT_DETAIL_PENDING_EPT_VIOLATION, OK, VM_END_UNACCEPTED_ACCESS},
+        {64 * MIB, TD_EXIT_DETAIL_NONE, OK, VM_END_BAD_ACCESS},
+        {FAKE_SHARED_BIT | 0x200000, TD_EXIT_DETAIL_NONE, OK, VM_END_BAD_ACCESS},
+        {0x200000, TD_EXIT_DETAIL_NONE, ERR_NO_MEMORY, VM_END_NO_MEMORY},
+        {0x200000, TD_EXIT_DETAIL_NONE, ERR_REFUSED, VM_END_REFUSED},
+    };
+    for (u32 i = 0; i < ARRAY_LENGTH(cases); i++) {
+        if (i) {
+            tear_down(NULL);
+            set_up(NULL);
+        }
+        fakes.maps_left = 0;
+        fakes.map_error = cases[i].map_error;
+        next_violation(cases[i].address)->exit.detail = cases[i].detail;
+        ends(cases[i].end);
+        assert_non_null(strstr(host_log(), "guest test: vCPU 0 "));
+    }
+}
+
+static void crashes_are_told_apart(void **state)
+{
+    (void)state;
+    next(TD_EXIT_TRIPLE_FAULT)->exit.reason = EXIT_TRIPLE_FAULT;
+    ends(VM_END_TRIPLE_FAULT);
+    assert_non_null(strstr(host_log(), "status STATUS"));
+    static const enum td_exit_kind kinds[] = {TD_EXIT_DEAD, TD_EXIT_EPT_MISCONFIGURATION,
+                                              TD_EXIT_OTHER};
+    for (u32 i = 0; i < ARRAY_LENGTH(kinds); i++) {
+        tear_down(NULL);
+        set_up(NULL);
+        next(kinds[i])->exit.reason = EXIT_INIT;
+        ends(VM_END_TD_DEAD);
+    }
+}
+
+static void a_halted_vcpu_sleeps_until_an_interrupt(void **state)
+{
+    (void)state;
+    next_vmcall(12);
+    wakes_after = 3;
+    ends(VM_END_BY_USER);
+    assert_int_equal(waits, 3);
+    assert_false(vcpu->halted);
+    assert_int_equal(vcpu->wish, VCPU_RUN);
+}
+
+static void an_interrupt_that_waits_already_ends_a_halt_at_once(void **state)
+{
+    (void)state;
+    next_vmcall(12);
+    fakes.vcpu_interrupt_pending = true;
+    ends(VM_END_BY_USER);
+    assert_int_equal(waits, 0);
+}
+
+static void halting_for_good_ends_the_guest(void **state)
+{
+    (void)state;
+    next_vmcall(12)->r12 = 1;
+    fakes.vcpu_interrupt_pending = true;
+    ends(VM_END_HALTED);
+    assert_int_equal(waits, 0);
+}
+
+static struct script *next_wrmsr(u32 msr, u64 value)
+{
+    struct script *line = next_vmcall(32);
+    line->r12 = msr;
+    line->r13 = value;
+    return line;
+}
+
+static void the_timer_is_armed_and_its_vector_posted(void **state)
+{
+    (void)state;
+    next_wrmsr(0x832, 2 << 17 | 0xec);
+    next_wrmsr(0x6e0, 1); /* long past */
+    next(TD_EXIT_RETRY);
+    ends(VM_END_BY_USER);
+    assert_int_equal(fakes.posts, 1);
+    assert_int_equal(fakes.posted_vector, 0xec);
+    assert_int_equal(vcpu->lapic.deadline, 0);
+}
+
+static void a_later_deadline_arms_the_processor_s_timer(void **state)
+{
+    (void)state;
+    u64 deadline = tsc_read() + FAR;
+    next_wrmsr(0x832, 2 << 17 | 0xec);
+    next_wrmsr(0x6e0, deadline);
+    next_vmcall(12);
+    wakes_after = 2;
+    ends(VM_END_BY_USER);
+    assert_true(armed_most == deadline);
+    assert_int_equal(fakes.posts, 0);
+}
+
+static void the_console_is_polled_when_it_is_time(void **state)
+{
+    (void)state;
+    fake_type("\x01x");
+    vm->poll_tsc = 0;
+    next_vmcall(12);
+    ends(VM_END_BY_USER);
+    assert_int_equal(waits, 0);
+    assert_true(vm->poll_tsc > tsc_read());
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(every_kind_is_counted_and_served),
+        TEST(a_private_fault_is_resolved),
+        TEST(a_busy_fault_is_the_guest_s_to_repeat),
+        TEST(bad_accesses_end_the_guest),
+        TEST(crashes_are_told_apart),
+        TEST(a_halted_vcpu_sleeps_until_an_interrupt),
+        TEST(an_interrupt_that_waits_already_ends_a_halt_at_once),
+        TEST(halting_for_good_ends_the_guest),
+        TEST(the_timer_is_armed_and_its_vector_posted),
+        TEST(a_later_deadline_arms_the_processor_s_timer),
+        TEST(the_console_is_polled_when_it_is_time),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

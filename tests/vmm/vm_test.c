@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A VM's life: what is built in which order, and that nothing is left behind when any step is made
+ * to fail; what the summary's last line says.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "boot/cpu.h"
+#include "boot/phys.h"
+#include "boot/x86.h"
+#include "tests/host/cmocka.h"
+#include "tests/host/machine.h"
+#include "tests/vmm/fakes.h"
+#include "vmm/guest_image.h"
+#include "vmm/run.h"
+#include "vmm/summary.h"
+
+#define STEPS_MAX 64
+
+const u8 shim_image[PAGE_BYTES] = {0x5a};
+
+static u8 kernel[5000];
+static struct machine described;
+static struct guest_config config;
+static struct vm vm;
+static u32 steps, fail_at; /* steps of the build, and the one that fails (from 1) */
+static u32 tds, epts, vcpus_created, finalized, caches_live;
+static gpa_t added[STEPS_MAX];
+static u32 added_count;
+static enum error destroy_error;
+static const struct td_options *options_seen;
+
+static enum error step(void)
+{
+    return ++steps == fail_at ? ERR_REFUSED : OK;
+}
+
+const struct tdx_module *tdx_module(void)
+{
+    static const struct tdx_module module = {.gpa_bits = 40};
+    return &module;
+}
+
+enum error td_create(struct td *td, const struct td_options *options)
+{
+    static struct td_options copy;
+    (void)td;
+    enum error e = step();
+    copy = *options;
+    options_seen = &copy;
+    tds += !e;
+    return e;
+}
+
+enum error td_vcpu_create(struct td *td, struct td_vcpu *vcpu, u64 initial_rcx, hpa_t root)
+{
+    (void)td;
+    (void)vcpu;
+    (void)initial_rcx;
+    assert_int_equal(root.raw, 0x77000);
+    assert_int_equal(finalized, 0);
+    enum error e = step();
+    vcpus_created += !e;
+    return e;
+}
+
+enum error td_add_page(struct td *td, struct vcpu_caches *caches, gpa_t address,
+                       const void *content)
+{
+    u8 copy[PAGE_BYTES];
+    (void)td;
+    (void)caches;
+    memcpy(copy, content, PAGE_BYTES); /* a whole page may be read */
+    assert_int_equal(finalized, 0);
+    enum error e = step();
+    if (e)
+        return e;
+    if (address.raw == LAYOUT_FLAT_IMAGE + PAGE_BYTES) {
+        assert_memory_equal(copy, kernel + PAGE_BYTES, sizeof kernel - PAGE_BYTES);
+        for (u64 i = sizeof kernel - PAGE_BYTES; i < PAGE_BYTES; i++)
+            assert_int_equal(copy[i], 0);
+    }
+    added[added_count++] = address;
+    return OK;
+}
+
+enum error td_finalize(struct td *td)
+{
+    (void)td;
+    enum error e = step();
+    finalized += !e;
+    return e;
+}
+
+enum error td_measurement(struct td *td, u8 mrtd[TD_MEASUREMENT_BYTES])
+{
+    (void)td;
+    memset(mrtd, 0xab, TD_MEASUREMENT_BYTES);
+    return step();
+}
+
+enum error td_destroy(struct td *td)
+{
+    (void)td;
+    assert_int_equal(caches_live, 0);
+    tds--;
+    return destroy_error;
+}
+
+enum error ept_init(struct ept *ept, u32 gpa_bits)
+{
+    assert_int_equal(gpa_bits, 40);
+    ept->root = hpa(0x77000);
+    enum error e = step();
+    epts += !e;
+    return e;
+}
+
+void ept_destroy(struct ept *ept)
+{
+    (void)ept;
+    assert_int_equal(tds, 0); /* the processor may walk it until the TD is gone */
+    epts--;
+}
+
+void vcpu_caches_init(struct vcpu_caches *caches)
+{
+    (void)caches;
+    caches_live++;
+}
+
+void vcpu_caches_drain(struct vcpu_caches *caches)
+{
+    (void)caches;
+    caches_live--;
+}
+
+void pages_statistics(struct pages_stats *stats)
+{
+    *stats = (struct pages_stats){0};
+    stats->pages[PAGE_FREE] = 16 * MIB / PAGE_BYTES;
+}
+
+void vcpu_run(void *argument)
+{
+    struct vcpu *vcpu = argument;
+    guest_console_output(vcpu->vm, 'x');
+    vm_end(vcpu->vm, VM_END_POWERED_OFF);
+    vm_end(vcpu->vm, VM_END_TRIPLE_FAULT); /* the first counts */
+}
+
+/* One after the other does as well. */
+void cpu_start_on(u32 index, void (*call)(void *argument), void *argument)
+{
+    cpu_run_on(index, call, argument);
+}
+
+void cpu_wait(u32 index) { (void)index; }
+
+const char *td_exit_kind_name(unsigned kind)
+{
+    (void)kind;
+    return "kind";
+}
+
+const struct seamcall_count *seamcall_counts(void)
+{
+    static struct seamcall_count counts[TDH_LEAF_LIMIT];
+    counts[2].calls = 5;
+    counts[2].failures = 2;
+    counts[2].busy = 1;
+    return counts;
+}
+
+const char *tdh_leaf_name(u32 leaf)
+{
+    return leaf == 2 ? "TDH.TWO" : "?";
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    /* Its memory and page allocator are used; the VM itself is made here. */
+    struct vm *unused = fake_vm_create(MIB, 0);
+    memory_destroy(&unused->memory);
+    free(unused);
+    memset(&described, 0, sizeof described);
+    strcpy(described.files[0].path, "guest.bin");
+    described.files[0].data = kernel;
+    described.files[0].len_bytes = sizeof kernel;
+    described.file_count = 1;
+    described.tsc_hz = 100000000;
+    machine_set(&described);
+    memset(kernel, 0x3c, sizeof kernel);
+    config = (struct guest_config){
+        .name = "small", .kernel = "guest.bin", .memory_bytes = 8 * MIB, .vcpus = 1};
+    steps = fail_at = tds = epts = vcpus_created = finalized = caches_live = added_count = 0;
+    destroy_error = OK;
+    host_cpu_count_set(2, 1);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    assert_int_equal(fakes.pages_taken, 0);
+    assert_int_equal(tds + epts + caches_live, 0);
+    host_memory_destroy();
+    return 0;
+}
+
+static void a_vm_is_built_and_given_back(void **state)
+{
+    (void)state;
+    assert_int_equal(vm_create(&vm, &config), OK);
+    assert_int_equal(vcpus_created, 1);
+    assert_int_equal(finalized, 1);
+    assert_int_equal(vm.initial_pages, added_count);
+    assert_int_equal(added[added_count - 1].raw, LAYOUT_FLAT_IMAGE + PAGE_BYTES);
+    assert_int_equal(vm.shared_bit.raw, 1ull << 39);
+    assert_true(options_seen->attributes == TD_ATTRIBUTE_SEPT_VE_DISABLE);
+    assert_int_equal(options_seen->tsc_hz, 100000000);
+    assert_int_equal(vm_run(&vm), VM_END_POWERED_OFF);
+    assert_int_equal(vm_destroy(&vm), OK);
+    assert_int_equal(vm_destroy(&vm), OK); /* twice is once */
+}
+
+/* Every step of the build, then every page of it, is made to fail in turn. */
+static void whatever_fails_nothing_is_left_behind(void **state)
+{
+    (void)state;
+    assert_int_equal(vm_create(&vm, &config), OK);
+    assert_int_equal(vm_destroy(&vm), OK);
+    u32 all = steps;
+    assert_true(all > 10);
+    for (u32 at = 1; at <= all; at++) {
+        tear_down(NULL);
+        set_up(NULL);
+        fail_at = at;
+        assert_int_equal(vm_create(&vm, &config), ERR_REFUSED);
+        assert_int_equal(steps, at); /* nothing is tried after a failure */
+        assert_non_null(strstr(host_log(), "tain: guest small was not built: "));
+        assert_int_equal(fakes.pages_taken, 0);
+        assert_int_equal(tds + epts + caches_live, 0);
+    }
+    u32 failures = 0;
+    for (u64 limit = 0;; limit++) {
+        tear_down(NULL);
+        set_up(NULL);
+        fakes.pages_limit = limit;
+        enum error e = vm_create(&vm, &config);
+        if (!e)
+            break;
+        failures++;
+        assert_int_equal(e, ERR_NO_MEMORY);
+        assert_int_equal(fakes.pages_taken, 0);
+        assert_int_equal(tds + epts + caches_live, 0);
+    }
+    assert_true(failures >= 4);
+    assert_int_equal(vm_destroy(&vm), OK);
+}
+
+static void refused(const char *line, enum error error)
+{
+    host_log_clear();
+    assert_int_equal(vm_create(&vm, &config), error);
+    assert_non_null(strstr(host_log(), line));
+    assert_int_equal(steps, 0);
+}
+
+static void what_cannot_be_is_refused_in_one_line(void **state)
+{
+    (void)state;
+    config.memory_bytes = 4 * GIB;
+    refused("guest small: memory of 4194304 KiB is not between 2 MiB and 2048 MiB", ERR_RANGE);
+    config.memory_bytes = 1 * GIB;
+    refused("guest small: memory of 1024 MiB, but the machine has only 16 MiB left\n",
+            ERR_NO_MEMORY);
+    config.memory_bytes = 8 * MIB;
+    config.vcpus = 3;
+    refused("guest small: 3 vCPUs, but the machine has 2 processors\n", ERR_UNSUPPORTED);
+    config.vcpus = 1;
+    config.kind = GUEST_VM;
+    refused("guest small: kind = vm is not there yet; use kind = td\n", ERR_UNSUPPORTED);
+    config.kind = GUEST_TD;
+    strcpy(config.kernel, "none");
+    refused("guest small: none was not loaded\n", ERR_NOT_FOUND);
+}
+
+static void last_line_is(const struct vm_result *result, const char *line, bool good)
+{
+    host_log_clear();
+    summary_print(&vm, result);
+    const char *log = host_log(), *last = log + strlen(log) - 1;
+    while (last > log && last[-1] != '\n')
+        last--;
+    assert_string_equal(last, line);
+    assert_int_equal(vm_result_is_good(&vm, result), good);
+}
+
+static void the_last_line_says_why(void **state)
+{
+    (void)state;
+    struct vm_result result = {0};
+    assert_int_equal(vm_create(&vm, &config), OK);
+    (void)vm_run(&vm);
+    summary_collect(&result, &vm);
+    assert_int_equal(vm_destroy(&vm), OK);
+    last_line_is(&result, "tain: guest small ended: powered off\n", true);
+    assert_non_null(strstr(host_log(), "SEAMCALL TDH.TWO: 5, failed 2 (busy 1)\n"));
+    assert_non_null(strstr(host_log(), "MRTD abab"));
+    assert_non_null(strstr(host_log(), "audit: mirror and external table agree\n"));
+    vm.td.mirror.stats.external_leaked = 3;
+    last_line_is(&result, "tain: guest small ended: powered off; 3 pages were leaked\n", false);
+    result.audit = ERR_STATE;
+    strcpy(result.audit_message, "GFN 1 differs");
+    last_line_is(&result, "tain: guest small ended: powered off; the audit failed: GFN 1 differs\n",
+                 false);
+    vm.td.mirror.stats.external_leaked = 0;
+    result = (struct vm_result){.end = VM_END_TRIPLE_FAULT};
+    last_line_is(&result, "tain: guest small ended: triple fault\n", false);
+    result.end = VM_END_BY_USER;
+    last_line_is(&result, "tain: guest small ended: ended from the console\n", true);
+}
+
+static void interrupts_go_to_their_vcpus(void **state)
+{
+    (void)state;
+    struct interrupt interrupt = {.kind = INTERRUPT_FIXED, .target = TARGET_ALL, .vector = 0x40};
+    config.vcpus = 2;
+    assert_int_equal(vm_create(&vm, &config), OK);
+    vm_deliver(&vm, &interrupt, INTERRUPT_BROADCAST);
+    assert_int_equal(fakes.posts, 2);
+    /* One that sleeps on another processor is woken. */
+    cpu_at(1)->kicked = false;
+    vm.vcpus[1]->halted = true;
+    interrupt = (struct interrupt){.kind = INTERRUPT_FIXED, .destination = 1, .vector = 0x41};
+    vm_deliver(&vm, &interrupt, 0);
+    assert_int_equal(fakes.posted_vcpu, 1);
+    assert_true(cpu_at(1)->kicked);
+    assert_int_equal(vm_destroy(&vm), OK);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_vm_is_built_and_given_back),          TEST(whatever_fails_nothing_is_left_behind),
+        TEST(what_cannot_be_is_refused_in_one_line), TEST(the_last_line_says_why),
+        TEST(interrupts_go_to_their_vcpus),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

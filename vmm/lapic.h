@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The VMM's part of a TD vCPU's x2APIC: what APIC virtualisation leaves to us and arrives as
+ * TDVMCALLs. TPR, EOI, ISR, TMR, IRR and self-IPIs never come here.
+ *
+ * Touched by the vCPU's own processor alone: no lock.
+ */
+#ifndef VMM_LAPIC_H
+#define VMM_LAPIC_H
+
+#include "boot/error.h"
+#include "boot/types.h"
+#include "vmm/interrupt.h"
+
+#define LAPIC_LVTS 6 /* timer, thermal, performance, LINT0, LINT1, error: MSRs 0x832...0x837 */
+
+struct lapic {
+    u32 apic_id;
+    u32 spurious; /* SVR */
+    u32 lvt[LAPIC_LVTS];
+    u32 lvt_cmci;
+    u32 divide;
+    u64 icr;
+    u64 deadline; /* guest TSC; 0: not armed */
+};
+
+/* Power-up state in x2APIC mode; vCPU 0 is the bootstrap processor. */
+void lapic_init(struct lapic *lapic, u32 apic_id);
+
+/* True if `msr` is one of ours; the others are somebody else's to answer. */
+bool lapic_owns_msr(u32 msr);
+/* ERR_INVALID: hardware would raise #GP. */
+enum error lapic_read(const struct lapic *lapic, u32 msr, u64 *value);
+/* What the write sends is in *interrupt (INTERRUPT_NONE: nothing). */
+enum error lapic_write(struct lapic *lapic, u32 msr, u64 value, struct interrupt *interrupt);
+
+/*
+ * The timer has reached its deadline: disarms it; true with the vector to raise, false if the
+ * timer is masked.
+ */
+bool lapic_timer_expire(struct lapic *lapic, u8 *vector);
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A guest's memory: which of its frames exist, and whether each is private or shared.
+ *
+ * Private frames are mapped by faults, after the guest's build. A frame is converted by MapGPA
+ * alone. While one is converted no fault is resolved, so that a frame's private and shared pages
+ * are never both mapped.
+ */
+#ifndef VMM_MEMORY_H
+#define VMM_MEMORY_H
+
+#include "boot/error.h"
+#include "boot/lock.h"
+#include "boot/types.h"
+
+struct vcpu;
+
+struct guest_memory {
+    u64 frames;              /* RAM is [0, frames) */
+    struct shared_lock lock; /* RANK_VM: faults share, conversions exclude */
+    hpa_t shared_map;        /* a bit a frame: shared now */
+    u64 shared_map_pages;
+    u64 shared_now, shared_most; /* pages */
+    _Atomic u64 faulted;         /* private pages mapped by faults */
+    _Atomic u64 private_most;
+};
+
+enum error memory_init(struct guest_memory *memory, u64 bytes);
+void memory_destroy(struct guest_memory *memory);
+
+bool memory_frame_is_ram(const struct guest_memory *memory, gfn_t frame);
+bool memory_frame_is_shared(const struct guest_memory *memory, gfn_t frame);
+
+/*
+ * Resolves a private EPT violation at `frame`. `wanted` is the level that the guest asks for with
+ * TDG.MEM.PAGE.ACCEPT: for LEVEL_2M the whole block is mapped at once, in pages of 4 KiB, as the
+ * guest will accept all of it; LEVEL_4K maps the one page.
+ * ERR_BUSY: let the guest fault again. ERR_RANGE: no such private memory. ERR_NO_MEMORY,
+ * ERR_REFUSED.
+ */
+enum error memory_fault(struct vcpu *vcpu, gfn_t frame, enum level wanted);
+
+/*
+ * Converts the RAM in [start, end) to shared, zeroed, or to private, absent. Frames that are no
+ * RAM, and those that are converted already, are passed over. *done is the first frame that was
+ * not reached: `end` on OK; ERR_BUSY: an interrupt waits, go on at *done later; ERR_NO_MEMORY,
+ * ERR_REFUSED.
+ */
+enum error memory_make_shared(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done);
+enum error memory_make_private(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done);
+
+#endif

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/run.h"
+
+#include "boot/apic.h"
+#include "boot/assert.h"
+#include "boot/cpu.h"
+#include "boot/interrupts.h"
+#include "boot/log.h"
+#include "boot/time.h"
+#include "boot/vmx.h"
+#include "boot/x86.h"
+#include "vmm/vm.h"
+#include "vmm/vmcall.h"
+
+#define CONSOLE_POLL_US 10000
+
+/* TDG.MEM.PAGE.ACCEPT's exit: the level that was asked for, in RDX. */
+#define ACCEPT_LEVEL_SHIFT 32
+#define ACCEPT_LEVEL_MASK 7
+
+static const char *const kind_names[TD_EXIT_KINDS] = {
+    [TD_EXIT_RETRY] = "retry",
+    [TD_EXIT_VMCALL] = "TDVMCALL",
+    [TD_EXIT_EPT_VIOLATION] = "EPT violation",
+    [TD_EXIT_EPT_MISCONFIGURATION] = "EPT misconfiguration",
+    [TD_EXIT_INTERRUPT] = "interrupt",
+    [TD_EXIT_NMI] = "NMI",
+    [TD_EXIT_TRIPLE_FAULT] = "triple fault",
+    [TD_EXIT_DEAD] = "dead",
+    [TD_EXIT_OTHER] = "other",
+};
+
+const char *td_exit_kind_name(unsigned kind)
+{
+    return kind < TD_EXIT_KINDS ? kind_names[kind] : "?";
+}
+
+static void flush_if_wanted(struct vcpu *vcpu)
+{
+    if (!vcpu->flush_wanted)
+        return;
+    if (invept(INVEPT_ALL, 0)) /* pages that the guest may still reach would be used again */
+        panic("INVEPT of all contexts failed on processor %u", cpu_this()->index);
+    vcpu->flush_wanted = false;
+}
+
+void vm_flush_shared(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        vm->vcpus[i]->flush_wanted = true;
+        if (i != vcpu->index && vm->vcpus[i]->running)
+            cpu_kick(i);
+    }
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        struct vcpu *other = vm->vcpus[i];
+        while (other->flush_wanted && (other == vcpu || other->running)) {
+            flush_if_wanted(vcpu); /* another vCPU may be waiting for us the same way */
+            cpu_relax();
+        }
+    }
+}
+
+/* The host TSC at which the guest's timer expires; 0: it is not armed. */
+static u64 timer_deadline(struct vcpu *vcpu)
+{
+    if (vcpu->deadline_guest != vcpu->lapic.deadline) {
+        vcpu->deadline_guest = vcpu->lapic.deadline;
+        vcpu->deadline_host =
+            vcpu->deadline_guest ? td_tsc_to_host(&vcpu->vm->td, vcpu->deadline_guest) : 0;
+    }
+    return vcpu->deadline_host;
+}
+
+/* What is due on this processor: the guest's timer, the console. */
+static void serve_time(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    u64 now = tsc_read(), deadline = timer_deadline(vcpu);
+    u8 vector;
+    if (deadline && deadline <= now && lapic_timer_expire(&vcpu->lapic, &vector))
+        vcpu_post(vcpu, vector);
+    if (vcpu->index == 0 && now >= vm->poll_tsc) {
+        lock_take(&vm->lock);
+        guest_console_poll(vm);
+        vm->poll_tsc = now + time_us_to_tsc(CONSOLE_POLL_US);
+        lock_release(&vm->lock);
+    }
+    log_pump();
+}
+
+/* Arms the processor's timer for what comes next; the same time is not armed twice. */
+static void arm_timer(struct vcpu *vcpu)
+{
+    u64 next = vcpu->index == 0 ? vcpu->vm->poll_tsc : 0;
+    u64 deadline = timer_deadline(vcpu);
+    if (deadline && (!next || deadline < next))
+        next = deadline;
+    bool has_fired = vcpu->timer_tsc && tsc_read() >= vcpu->timer_tsc;
+    if (next == vcpu->timer_tsc && !has_fired)
+        return;
+    vcpu->timer_tsc = next;
+    apic_timer_arm(next);
+}
+
+static bool is_blocked_for_good(struct vcpu *vcpu)
+{
+    return vcpu->wish == VCPU_HALT_INTERRUPTS_BLOCKED;
+}
+
+/* No NMI is ever sent, so that a vCPU that halts with interrupts blocked stays halted. */
+static void note_blocked(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    if (is_blocked_for_good(vcpu) && ++vm->blocked_vcpus == vm->vcpu_count) {
+        log_line("guest %s: every vCPU has halted with interrupts disabled", vm->config->name);
+        vm_end(vm, VM_END_HALTED);
+    }
+}
+
+/*
+ * Halts in root mode. The flag `halted` goes up before the last look for an interrupt: who posts
+ * one after that look sees the flag and kicks us.
+ */
+static void halt(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    note_blocked(vcpu);
+    vcpu->halted = true;
+    while (!vm_has_ended(vm)) {
+        flush_if_wanted(vcpu);
+        serve_time(vcpu);
+        if (!is_blocked_for_good(vcpu) && td_vcpu_interrupt_is_pending(&vcpu->td))
+            break;
+        if (vm_has_ended(vm))
+            break;
+        arm_timer(vcpu);
+        interrupts_wait();
+    }
+    vcpu->halted = false;
+    vcpu->wish = VCPU_RUN;
+}
+
+/* The end of a guest that did what it must not; `what` says it. */
+static void end_for_access(struct vcpu *vcpu, const struct td_exit *exit, enum vm_end end)
+{
+    log_line("guest %s: vCPU %u %s: GPA %#llx, qualification %#llx", vcpu->vm->config->name,
+             vcpu->index, vm_end_text(end), (unsigned long long)exit->address.raw,
+             (unsigned long long)exit->qualification);
+    vm_end(vcpu->vm, end);
+}
+
+static void serve_ept_violation(struct vcpu *vcpu, const struct td_exit *exit)
+{
+    struct vm *vm = vcpu->vm;
+    if (exit->detail == TD_EXIT_DETAIL_PENDING_EPT_VIOLATION) {
+        end_for_access(vcpu, exit, VM_END_UNACCEPTED_ACCESS);
+        return;
+    }
+    if (exit->address.raw & vm->shared_bit.raw) {
+        end_for_access(vcpu, exit, VM_END_BAD_ACCESS);
+        return;
+    }
+    u64 wanted = vcpu->td.regs.gpr[GPR_RDX] >> ACCEPT_LEVEL_SHIFT & ACCEPT_LEVEL_MASK;
+    bool is_block = exit->detail == TD_EXIT_DETAIL_ACCEPT && wanted == LEVEL_2M;
+    switch (memory_fault(vcpu, gpa_to_gfn(exit->address), is_block ? LEVEL_2M : LEVEL_4K)) {
+    case OK:
+    case ERR_BUSY: /* the guest faults again; whatever waits is served first */
+        return;
+    case ERR_RANGE:
+        end_for_access(vcpu, exit, VM_END_BAD_ACCESS);
+        return;
+    case ERR_NO_MEMORY:
+        end_for_access(vcpu, exit, VM_END_NO_MEMORY);
+        return;
+    default:
+        end_for_access(vcpu, exit, VM_END_REFUSED);
+        return;
+    }
+}
+
+static void end_for_module(struct vcpu *vcpu, const struct td_exit *exit, enum vm_end end)
+{
+    log_line("guest %s: vCPU %u: %s: status %s (%#llx), exit reason %u (%s)",
+             vcpu->vm->config->name, vcpu->index, vm_end_text(end), tdx_status_name(exit->status),
+             (unsigned long long)exit->status.raw, exit->reason & 0xffff,
+             exit_reason_name(exit->reason & 0xffff));
+    vm_end(vcpu->vm, end);
+}
+
+static void serve_other(struct vcpu *vcpu, const struct td_exit *exit)
+{
+    u32 reason = exit->reason & 0xffff;
+    vcpu->exits_other[0] = reason;
+    vcpu->exits_other[1]++;
+    switch (reason) {
+    case EXIT_SMI: /* the processor has served it */
+    case EXIT_BUS_LOCK:
+    case EXIT_NOTIFY:
+        return;
+    default:
+        end_for_module(vcpu, exit, VM_END_TD_DEAD);
+        return;
+    }
+}
+
+static void serve_exit(struct vcpu *vcpu, const struct td_exit *exit)
+{
+    switch (exit->kind) {
+    case TD_EXIT_RETRY:
+        break;
+    case TD_EXIT_VMCALL:
+        vmcall_handle(vcpu);
+        break;
+    case TD_EXIT_EPT_VIOLATION:
+        serve_ept_violation(vcpu, exit);
+        break;
+    case TD_EXIT_INTERRUPT:
+        interrupt_handle(exit->interrupt_info & INTR_VECTOR_MASK);
+        break;
+    case TD_EXIT_NMI:
+        nmi_handle();
+        break;
+    case TD_EXIT_TRIPLE_FAULT:
+        end_for_module(vcpu, exit, VM_END_TRIPLE_FAULT);
+        break;
+    case TD_EXIT_OTHER:
+        serve_other(vcpu, exit);
+        break;
+    default:
+        end_for_module(vcpu, exit, VM_END_TD_DEAD);
+        break;
+    }
+}
+
+void vcpu_run(void *argument)
+{
+    struct vcpu *vcpu = argument;
+    struct vm *vm = vcpu->vm;
+    vcpu->running = true;
+    while (!vm_has_ended(vm)) {
+        struct td_exit exit;
+        flush_if_wanted(vcpu);
+        serve_time(vcpu);
+        arm_timer(vcpu);
+        td_vcpu_enter(&vcpu->td, &exit);
+        if (exit.kind < TD_EXIT_KINDS)
+            vcpu->exits[exit.kind]++;
+        serve_exit(vcpu, &exit);
+        /* What arrived meanwhile, and what VP.ENTER left pending. */
+        interrupts_window();
+        if (vcpu->wish != VCPU_RUN)
+            halt(vcpu);
+    }
+    apic_timer_arm(0);
+    vcpu->timer_tsc = 0;
+    vcpu->running = false;
+    vcpu->flush_wanted = false;
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/summary.h"
+
+#include "boot/log.h"
+#include "boot/machine.h"
+#include "vmm/run.h"
+#include "vmm/vmcall.h"
+
+typedef unsigned long long number; /* what %llu takes */
+
+void summary_collect(struct vm_result *result, struct vm *vm)
+{
+    result->end = vm->end;
+    result->private_pages = vm->td.mirror.stats.leaves;
+    result->shared_pages = vm->memory.shared_now;
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        const struct vcpu *vcpu = vm->vcpus[i];
+        for (u32 k = 0; k < TD_EXIT_KINDS; k++)
+            result->exits[k] += vcpu->exits[k];
+        for (u32 k = 0; k < VMCALL_ROWS; k++)
+            result->vmcalls[k] += vcpu->vmcalls[k];
+        result->exits_other += vcpu->exits_other[1];
+        result->msrs_refused += vcpu->msrs_refused;
+    }
+}
+
+static u64 pages_leaked(const struct vm *vm)
+{
+    return vm->td.mirror.stats.external_leaked + vm->td.mirror.stats.private_leaked;
+}
+
+bool vm_result_is_good(const struct vm *vm, const struct vm_result *result)
+{
+    return vm_end_is_clean(result->end) && !result->audit && !result->destroyed &&
+           pages_leaked(vm) == 0;
+}
+
+static void print_time(const struct vm *vm)
+{
+    u64 ticks = vm->end_tsc - vm->start_tsc;
+    u64 hz = machine()->tsc_hz;
+    u64 ms = hz >= 1000 ? ticks / (hz / 1000) : 0;
+    log_line("summary: ran %llu.%03llu s, %llu ticks", (number)(ms / 1000), (number)(ms % 1000),
+             (number)ticks);
+}
+
+static void print_memory(const struct vm *vm, const struct vm_result *result)
+{
+    const struct guest_memory *memory = &vm->memory;
+    const struct mirror_stats *mirror = &vm->td.mirror.stats;
+    u64 most =
+        memory->private_most > result->private_pages ? memory->private_most : result->private_pages;
+    log_line("summary: private pages: %llu at the end, %llu at most; %llu measured, %llu mapped "
+             "by faults",
+             (number)result->private_pages, (number)most, (number)vm->initial_pages,
+             (number)memory->faulted);
+    log_line("summary: shared pages: %llu at the end, %llu at most", (number)result->shared_pages,
+             (number)memory->shared_most);
+    log_line("summary: external pages: %llu taken, %llu returned, %llu leaked; private pages "
+             "leaked: %llu",
+             (number)mirror->external_taken, (number)mirror->external_returned,
+             (number)mirror->external_leaked, (number)mirror->private_leaked);
+}
+
+static void print_exits(const struct vm_result *result)
+{
+    for (u32 i = 0; i < TD_EXIT_KINDS; i++) {
+        if (result->exits[i])
+            log_line("summary: exits: %s: %llu", td_exit_kind_name(i), (number)result->exits[i]);
+    }
+    for (u32 i = 0; i < VMCALL_ROWS; i++) {
+        if (result->vmcalls[i])
+            log_line("summary: TDVMCALL %s: %llu", vmcall_name(i), (number)result->vmcalls[i]);
+    }
+    if (result->msrs_refused)
+        log_line("summary: MSR accesses refused: %llu", (number)result->msrs_refused);
+}
+
+static void print_seamcalls(void)
+{
+    const struct seamcall_count *counts = seamcall_counts();
+    for (u32 i = 0; i < TDH_LEAF_LIMIT; i++) {
+        if (counts[i].calls)
+            log_line("summary: SEAMCALL %s: %llu, failed %llu (busy %llu)", tdh_leaf_name(i),
+                     (number)counts[i].calls, (number)counts[i].failures, (number)counts[i].busy);
+    }
+}
+
+static void print_measurement(const struct vm *vm)
+{
+    static const char digits[] = "0123456789abcdef";
+    char text[2 * TD_MEASUREMENT_BYTES + 1];
+    for (u32 i = 0; i < TD_MEASUREMENT_BYTES; i++) {
+        text[2 * i] = digits[vm->mrtd[i] >> 4];
+        text[2 * i + 1] = digits[vm->mrtd[i] & 15];
+    }
+    text[2 * TD_MEASUREMENT_BYTES] = 0;
+    log_line("summary: MRTD %s", text);
+}
+
+/* The reason, whatever else was said: what a reader of the last line alone must know. */
+static void print_last_line(const struct vm *vm, const struct vm_result *result)
+{
+    const char *name = vm->config->name, *text = vm_end_text(result->end);
+    if (result->audit)
+        log_line("tain: guest %s ended: %s; the audit failed: %s", name, text,
+                 result->audit_message);
+    else if (pages_leaked(vm))
+        log_line("tain: guest %s ended: %s; %llu pages were leaked", name, text,
+                 (number)pages_leaked(vm));
+    else if (result->destroyed)
+        log_line("tain: guest %s ended: %s; the teardown failed: %s", name, text,
+                 error_name(result->destroyed));
+    else
+        log_line("tain: guest %s ended: %s", name, text);
+}
+
+void summary_print(const struct vm *vm, const struct vm_result *result)
+{
+    print_time(vm);
+    print_memory(vm, result);
+    print_exits(result);
+    print_seamcalls();
+    print_measurement(vm);
+    log_line("summary: audit: %s",
+             result->audit ? result->audit_message : "mirror and external table agree");
+    log_line("summary: teardown: %s",
+             result->destroyed ? error_name(result->destroyed) : "complete");
+    print_last_line(vm, result);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* What is told at the end of a guest. */
+#ifndef VMM_SUMMARY_H
+#define VMM_SUMMARY_H
+
+#include "vmm/vm.h"
+
+struct vm_result {
+    enum vm_end end;
+    enum error audit;     /* mirror and external table, compared before the teardown */
+    enum error destroyed; /* vm_destroy's result */
+    char audit_message[AUDIT_MESSAGE_BYTES];
+    u64 private_pages, shared_pages; /* just before the teardown */
+    u64 exits[TD_EXIT_KINDS], vmcalls[VMCALL_ROWS], exits_other, msrs_refused;
+};
+
+/* Takes what is gone after vm_destroy. */
+void summary_collect(struct vm_result *result, struct vm *vm);
+/* After vm_destroy. The last line says how the guest ended. */
+void summary_print(const struct vm *vm, const struct vm_result *result);
+/* True if the guest ended well, the audit agreed, and nothing was leaked. */
+bool vm_result_is_good(const struct vm *vm, const struct vm_result *result);
+
+#endif

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/vm.h"
+
+#include "boot/assert.h"
+#include "boot/cpu.h"
+#include "boot/log.h"
+#include "boot/phys.h"
+#include "boot/string.h"
+#include "boot/x86.h"
+#include "vmm/cpuid.h"
+#include "vmm/guest_image.h"
+#include "vmm/run.h"
+
+enum end_sort { CLEAN, CRASH };
+
+static const struct {
+    enum end_sort sort;
+    const char *text;
+} ends[VM_ENDS] = {
+    [VM_RUNS] = {CRASH, "runs"},
+#define VM_END(name, sort_, text_) [VM_END_##name] = {sort_, text_},
+#include "vmm/vm_ends.def"
+#undef VM_END
+};
+
+const char *vm_end_text(enum vm_end end)
+{
+    return end < VM_ENDS ? ends[end].text : "?";
+}
+bool vm_end_is_clean(enum vm_end end)
+{
+    return end < VM_ENDS && ends[end].sort == CLEAN;
+}
+
+#define VCPU_PAGES (align_up(sizeof(struct vcpu), PAGE_BYTES) / PAGE_BYTES)
+#define GUEST_PAGES_PAGES (sizeof(struct guest_pages) / PAGE_BYTES)
+
+/* A line, and the error: for what is wrong with the configuration. */
+#define REFUSE(config, error, format, ...) \
+    (log_line("guest %s: " format, (config)->name, __VA_ARGS__), error)
+
+static enum error check_config(const struct guest_config *config)
+{
+    u64 bytes = config->memory_bytes;
+    if (config->kind != GUEST_TD)
+        return REFUSE(config, ERR_UNSUPPORTED, "%s", "kind = vm is not there yet; use kind = td");
+    if (!is_aligned(bytes, PAGE_BYTES) || bytes < LAYOUT_MEMORY_MIN || bytes > LAYOUT_MEMORY_MAX)
+        return REFUSE(config, ERR_RANGE,
+                      "memory of %llu KiB is not between %llu MiB and %llu MiB in whole pages",
+                      (unsigned long long)(bytes / KIB),
+                      (unsigned long long)(LAYOUT_MEMORY_MIN / MIB),
+                      (unsigned long long)(LAYOUT_MEMORY_MAX / MIB));
+    if (config->vcpus == 0 || config->vcpus > TD_VCPUS_MAX || config->vcpus > cpu_count())
+        return REFUSE(config, ERR_UNSUPPORTED, "%u vCPUs, but the machine has %u processor%s",
+                      config->vcpus, cpu_count(), cpu_count() == 1 ? "" : "s");
+    /* Its pages, and as many table pages as they need in mirror, external and direct tables. */
+    struct pages_stats stats;
+    pages_statistics(&stats);
+    u64 needed = bytes / PAGE_BYTES + 4 * (bytes / (2 * MIB)) + 64;
+    if (needed > stats.pages[PAGE_FREE])
+        return REFUSE(config, ERR_NO_MEMORY,
+                      "memory of %llu MiB, but the machine has only %llu MiB left",
+                      (unsigned long long)(bytes / MIB),
+                      (unsigned long long)(stats.pages[PAGE_FREE] * PAGE_BYTES / MIB));
+    return OK;
+}
+
+static enum error create_td(struct vm *vm)
+{
+    const struct tdx_module *module = tdx_module();
+    const struct td_options options = {
+        .max_vcpus = vm->config->vcpus,
+        /* A pending page is the VMM's business, not a #VE: Linux demands it. */
+        .attributes = TD_ATTRIBUTE_SEPT_VE_DISABLE,
+        .tsc_hz = cpuid_tsc_hz(),
+        .cpuid = cpuid_configure,
+    };
+    vm->shared_bit = gpa(1ull << (module->gpa_bits - 1));
+    enum error e = memory_init(&vm->memory, vm->config->memory_bytes);
+    if (!e)
+        e = ept_init(&vm->direct, module->gpa_bits);
+    if (e)
+        return e;
+    vm->has_direct = true;
+    e = td_create(&vm->td, &options);
+    vm->has_td = !e;
+    return e;
+}
+
+static enum error create_vcpus(struct vm *vm)
+{
+    for (u32 i = 0; i < vm->config->vcpus; i++) {
+        hpa_t pages;
+        enum error e = pages_allocate(PAGE_VMM, VCPU_PAGES, 1, &pages);
+        if (e)
+            return e;
+        struct vcpu *vcpu = phys_to_virt(pages);
+        memset(vcpu, 0, sizeof *vcpu);
+        vcpu->vm = vm;
+        vcpu->index = i;
+        vcpu_caches_init(&vcpu->caches);
+        lapic_init(&vcpu->lapic, i);
+        vm->vcpus[i] = vcpu;
+        vm->vcpu_count = i + 1;
+        e = td_vcpu_create(&vm->td, &vcpu->td, 0, vm->direct.root);
+        if (e)
+            return e;
+    }
+    return OK;
+}
+
+/* One page of a piece; `spare` is a page to complete a last one that is shorter. */
+static enum error add_page(struct vm *vm, const struct guest_piece *piece, u64 offset, u8 *spare)
+{
+    const u8 *content = piece->bytes + offset;
+    u64 left = piece->len_bytes - offset;
+    if (left < PAGE_BYTES) {
+        memset(spare, 0, PAGE_BYTES);
+        memcpy(spare, content, left);
+        content = spare;
+    }
+    vm->initial_pages++;
+    return td_add_page(&vm->td, &vm->vcpus[0]->caches, gpa(piece->start.raw + offset), content);
+}
+
+static enum error add_image(struct vm *vm, const struct guest_image *image)
+{
+    hpa_t page;
+    enum error e = page_allocate(PAGE_VMM, &page);
+    if (e)
+        return e;
+    for (u32 i = 0; i < image->count && !e; i++) {
+        const struct guest_piece *piece = &image->pieces[i];
+        for (u64 offset = 0; offset < piece->len_bytes && !e; offset += PAGE_BYTES)
+            e = add_page(vm, piece, offset, phys_to_virt(page));
+        if (e)
+            log_line("guest %s: adding %s to the TD failed: %s", vm->config->name, piece->what,
+                     error_name(e));
+    }
+    page_free(page);
+    return e;
+}
+
+/* Reads the files first: nothing is created for a kernel that is none. */
+static enum error build(struct vm *vm, struct guest_pages *pages)
+{
+    struct guest_image image = {.config = vm->config, .pages = pages};
+    enum error e = guest_image_build(&image, gpa(1ull << (tdx_module()->gpa_bits - 1)));
+    if (e)
+        return e;
+    u64 start_tsc = tsc_read();
+    log_line("guest %s: %llu MiB of memory, %u vCPU%s, building from %llu KiB", vm->config->name,
+             (unsigned long long)(vm->config->memory_bytes / MIB), vm->config->vcpus,
+             vm->config->vcpus == 1 ? "" : "s",
+             (unsigned long long)(guest_image_bytes(&image) / KIB));
+    e = create_td(vm);
+    if (!e)
+        e = create_vcpus(vm);
+    if (!e)
+        e = add_image(vm, &image);
+    if (!e)
+        e = td_finalize(&vm->td);
+    if (!e)
+        e = td_measurement(&vm->td, vm->mrtd);
+    if (!e)
+        log_line("guest %s: built, %llu pages measured, %llu ticks", vm->config->name,
+                 (unsigned long long)vm->initial_pages,
+                 (unsigned long long)(tsc_read() - start_tsc));
+    return e;
+}
+
+enum error vm_create(struct vm *vm, const struct guest_config *config)
+{
+    *vm = (struct vm){.config = config, .lock = LOCK_INIT(RANK_VM, "vm")};
+    vm->memory.shared_map = HPA_NONE;
+    uart_init(&vm->uart, guest_console_output, vm);
+    ioapic_init(&vm->ioapic);
+    hpa_t pages;
+    enum error e = check_config(config);
+    if (!e)
+        e = pages_allocate(PAGE_VMM, GUEST_PAGES_PAGES, 1, &pages);
+    if (!e) {
+        memset(phys_to_virt(pages), 0, sizeof(struct guest_pages));
+        e = build(vm, phys_to_virt(pages));
+        pages_free(pages, GUEST_PAGES_PAGES);
+    }
+    if (!e)
+        return OK;
+    enum error destroyed = vm_destroy(vm);
+    if (destroyed)
+        log_line("guest %s: not all was given back: %s", config->name, error_name(destroyed));
+    log_line("tain: guest %s was not built: %s", config->name, error_name(e));
+    return e;
+}
+
+enum vm_end vm_run(struct vm *vm)
+{
+    ASSERT(cpu_this()->index == 0);
+    guest_console_begin(vm);
+    vm->start_tsc = tsc_read();
+    vm->poll_tsc = vm->start_tsc;
+    for (u32 i = 1; i < vm->vcpu_count; i++)
+        cpu_start_on(i, vcpu_run, vm->vcpus[i]);
+    vcpu_run(vm->vcpus[0]);
+    for (u32 i = 1; i < vm->vcpu_count; i++)
+        cpu_wait(i);
+    vm->end_tsc = tsc_read();
+    guest_console_end(vm);
+    return vm->end;
+}
+
+enum error vm_destroy(struct vm *vm)
+{
+    enum error e = OK;
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        vcpu_caches_drain(&vm->vcpus[i]->caches);
+    if (vm->has_td)
+        e = td_destroy(&vm->td);
+    vm->has_td = false;
+    if (vm->has_direct)
+        ept_destroy(&vm->direct);
+    vm->has_direct = false;
+    memory_destroy(&vm->memory);
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        pages_free(virt_to_phys(vm->vcpus[i]), VCPU_PAGES);
+    vm->vcpu_count = 0;
+    return e;
+}
+
+void vm_end(struct vm *vm, enum vm_end end)
+{
+    enum vm_end runs = VM_RUNS;
+    if (!atomic_compare_exchange_strong(&vm->end, &runs, end))
+        return;
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        if (i != cpu_this()->index)
+            cpu_kick(i);
+    }
+}
+
+void vcpu_post(struct vcpu *vcpu, u8 vector)
+{
+    td_vcpu_post(&vcpu->td, vector);
+    if (vcpu->halted && vcpu->index != cpu_this()->index)
+        cpu_kick(vcpu->index);
+}
+
+void vm_deliver(struct vm *vm, const struct interrupt *interrupt, u32 sender)
+{
+    if (interrupt->kind != INTERRUPT_FIXED)
+        return;
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        if (interrupt_is_for(interrupt, i, sender))
+            vcpu_post(vm->vcpus[i], interrupt->vector);
+    }
+}
+
+void vm_update_uart_line(struct vm *vm)
+{
+    struct interrupt interrupt;
+    ioapic_set_line(&vm->ioapic, UART_PIN, uart_interrupt(&vm->uart), &interrupt);
+    vm_deliver(vm, &interrupt, INTERRUPT_BROADCAST);
+}
