@@ -70,7 +70,7 @@ $(BUILD)/%.asm.o: %.asm $(OFFSETS)
 
 # Structure offsets for NASM, computed by the compiler: each */offsets.c is compiled to assembly,
 # where a line "->NAME value" stands for one constant.
-$(OFFSETS): $(wildcard */offsets.c */*/offsets.c) $(wildcard boot/*.h tdx/abi/*.h tdx/soft/*.h)
+$(OFFSETS): $(wildcard */offsets.c */*/offsets.c) $(wildcard */*.h tdx/*/*.h)
 	@mkdir -p $(@D)
 	@for f in $(filter %.c,$^); do $(CC) $(filter-out -MMD -MP -g,$(CFLAGS)) -S $$f -o - || exit 1; done \
 	    | sed -n 's/^.*->\([A-Z0-9_]*\) \$$*\(-*[0-9]*\).*/\1 equ \2/p' > $@
@@ -101,9 +101,45 @@ $(BUILD)/symbols-1.c: $(BUILD)/tain-1.so boot/symbols.py
 $(BUILD)/symbols-%.o: $(BUILD)/symbols-%.c
 	$(CC) $(CFLAGS) -c $< -o $@
 
+# What the firmware's loader needs; .eh_frame, debugging and symbol sections stay behind.
 EFI_SECTIONS := .text .data .symbols .dynamic .dynsym .rela .rela.* .rel .rel.* .reloc
 $(BUILD)/tain.efi: $(BUILD)/tain.so
 	$(OBJCOPY) $(EFI_SECTIONS:%=-j %) --target=efi-app-x86_64 $< $@
+
+# --- The USB image and the guest's files ------------------------------------------------------
+# KERNEL=, INITRD= and CMDLINE= replace what the guest runs; MEMORY= and VCPUS= what it has.
+
+KERNEL  ?= $(BUILD)/guest/kernel
+INITRD  ?= $(BUILD)/guest/initrd
+CMDLINE ?= console=ttyS0 panic=-1 reboot=t cryptomgr.notests \
+           initcall_blacklist=jent_mod_init,init_kprobes,init_kprobe_trace,trace_eval_init,$\
+           tracer_init_tracefs,bpf_tcp_ca_kfunc_init,load_system_certificate_list
+MEMORY  ?= 256M
+VCPUS   ?= 1
+export CMDLINE
+
+$(BUILD)/guest/kernel: image/kernel
+	@mkdir -p $(@D)
+	image/kernel $@ $(BUILD)/cache
+$(BUILD)/guest/initrd: image/initramfs.py image/init $(wildcard /bin/busybox)
+	@mkdir -p $(@D)
+	$(PYTHON) image/initramfs.py $@ /bin/busybox image/init
+
+# Variables have no times: the file is made each time, and replaced only where it differs.
+$(BUILD)/tain.cfg: image/tain.cfg FORCE
+	@mkdir -p $(@D)
+	@$(PYTHON) image/fill.py $< MEMORY=$(MEMORY) VCPUS=$(VCPUS) CMDLINE="$$CMDLINE" > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+# The same for the names of the files that go in.
+$(BUILD)/inputs: FORCE
+	@mkdir -p $(@D)
+	@echo '$(KERNEL) $(INITRD)' > $@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+.PHONY: FORCE
+FORCE:
+
+$(BUILD)/tain.img: image/image.py $(BUILD)/tain.efi $(BUILD)/tain.cfg $(KERNEL) $(INITRD) $(BUILD)/inputs
+	$(PYTHON) image/image.py $@ EFI/BOOT/BOOTX64.EFI=$(BUILD)/tain.efi tain.cfg=$(BUILD)/tain.cfg \
+	    guest/kernel=$(KERNEL) guest/initrd=$(INITRD)
 
 # --- Host tests -------------------------------------------------------------------------------
 # tests/FLOOR/NAME_test.c is linked with NAME_SOURCES (the real sources) and tests/host/.
