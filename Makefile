@@ -181,6 +181,10 @@ $(foreach test,$(HOST_TESTS),$(eval $(call HOST_TEST_RULE,$(test))))
 host-tests: $(addprefix $(BUILD)/host/,$(HOST_TESTS))  ## unit tests on the host, under ASan and UBSan
 	@set -e; for test in $^; do echo "== $$test"; $$test; done
 
+.PHONY: list-host-tests
+list-host-tests:
+	@for test in $(HOST_TESTS); do echo $(BUILD)/host/$$test; done
+
 # --- Running and checking ---------------------------------------------------------------------
 # CPUS= processors of the emulated machine, RAM_MIB= its memory; TIMEOUT_S= ends a run that hangs.
 

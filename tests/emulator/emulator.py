@@ -15,7 +15,8 @@ import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-RUNS = os.path.join(ROOT, "build", "run")
+BUILD = os.path.join(ROOT, "build")
+RUNS = os.path.join(BUILD, "run")
 OVMF = "/usr/share/ovmf/OVMF.fd"
 
 BANNER = b"tain: a VMM for Intel TDX"
