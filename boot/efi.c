@@ -15,6 +15,7 @@
 #include "boot/paging.h"
 #include "boot/power.h"
 #include "boot/string.h"
+#include "boot/symbols.h"
 #include "boot/x86.h"
 
 #define EXIT_STATUS_BAD_INPUT 2
@@ -285,6 +286,7 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system_table)
     cpu_at(0)->self = cpu_at(0);
     console_init();
     log_line("\r\ntain: a VMM for Intel TDX"); /* the firmware leaves the line unfinished */
+    log_line("boot: image at 0x%llx", (unsigned long long)(u64)ImageBase); /* for debuggers */
     EFI_FILE_HANDLE root = volume_open(image);
     config_load(root);
     files_load(root);

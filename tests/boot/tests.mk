@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 HOST_TESTS += config format lock machine acpi
 
 config_TEST := tests/boot/config_test.c
