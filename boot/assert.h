@@ -9,7 +9,7 @@
 /* Stops every processor after one report: processor, reason, registers, backtrace. */
 __attribute__((noreturn, format(printf, 1, 2))) void panic(const char *format, ...);
 
-#define ASSERT(condition)                                                                          \
+#define ASSERT(condition) \
     ((condition) ? (void)0 : panic("%s:%d: ASSERT(%s)", __FILE__, __LINE__, #condition))
 
 #endif

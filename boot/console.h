@@ -6,8 +6,15 @@
 #include "boot/types.h"
 
 void console_init(void);
+/* Queues the bytes; waits for the line only when the ring is full. Callers: the log, under its
+ * lock. */
 void console_write(const char *bytes, size_t len_bytes);
-/* The next byte typed, or -1. Never waits. */
+/* Moves queued bytes into the UART as far as it takes them now / until none is left. */
+void console_pump(void);
+void console_flush(void);
+/* The same, and waits until the last bit has left the line: before the power goes. */
+void console_drain(void);
+/* The next byte typed, or -1. Never waits. One processor at a time. */
 int console_read(void);
 
 #endif

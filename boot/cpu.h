@@ -17,13 +17,14 @@ struct cpu {
     struct cpu *self; /* at GS:0 */
     u32 index;        /* at GS:8 */
     u32 apic_id;
-    u32 package; /* 0-based, dense */
+    u32 package;    /* 0-based, dense */
     u32 locks_held; /* bit per lock rank */
     hpa_t vmxon_region;
     _Atomic bool online;
     /* The call that another processor asked for; null when there is none. */
     void (*_Atomic call)(void *argument);
     void *call_argument;
+    u32 caller;          /* who is woken at its end */
     _Atomic bool kicked; /* a kick arrived since the flag was cleared */
 };
 
@@ -43,6 +44,9 @@ void cpu_wait(u32 index);
 /* Makes the processor leave the guest it runs, if any (an IPI; the guest exits with it). */
 void cpu_kick(u32 index);
 
-static inline void cpu_relax(void) { __asm__ volatile("pause" ::: "memory"); }
+static inline void cpu_relax(void)
+{
+    __asm__ volatile("pause" ::: "memory");
+}
 
 #endif

@@ -6,10 +6,9 @@
 #ifndef BOOT_ERROR_H
 #define BOOT_ERROR_H
 
-enum [[nodiscard]] error {
-    OK = 0,
-    ERR_NO_MEMORY,   /* no page, no table slot, no key left */
-    ERR_BUSY,        /* lost a race or the module said BUSY: try again */
+enum [[nodiscard]] error{
+    OK = 0,          ERR_NO_MEMORY, /* no page, no table slot, no key left */
+    ERR_BUSY,                       /* lost a race or the module said BUSY: try again */
     ERR_INVALID,     /* the caller's arguments, or input from outside, make no sense */
     ERR_RANGE,       /* outside what exists */
     ERR_EXISTS,      /* already there */

@@ -44,6 +44,11 @@ struct machine {
 };
 
 const struct machine *machine(void);
+
+/* For boot/ alone, while the machine is being described. False: too many ranges. */
+void machine_set(const struct machine *machine);
+bool machine_add_range(struct machine *machine, u64 start, u64 end, enum memory_kind kind);
+
 /* Null if tain.cfg named no such file. */
 const struct file *machine_file(const char *path);
 

@@ -10,14 +10,19 @@
 #ifndef BOOT_PAGING_H
 #define BOOT_PAGING_H
 
-#include "boot/types.h"
+#include "boot/machine.h"
+
+/* Arena pages that paging_build needs. */
+u64 paging_pages_needed(const struct machine *machine);
+/* Builds both maps from the arena; does not load them. */
+void paging_build(const struct machine *machine);
 
 /* The CR3 of an identity map of all memory, made at boot for the VMM or for the annex. */
 hpa_t paging_vmm_root(void);
 hpa_t paging_annex_root(void);
 
 bool paging_is_strict(void);
-/* No-ops where the map is not strict. Take RANK_PAGING. */
+/* No-ops where the map is not strict. Each page has one owner who hides and shows it: no lock. */
 void paging_hide_page(hpa_t page);
 void paging_show_page(hpa_t page);
 bool paging_page_is_hidden(hpa_t page);

@@ -46,15 +46,42 @@ typedef struct {
 /* No host page: never 0, which is a page like any other. */
 #define HPA_NONE ((hpa_t){~0ull})
 
-static inline gpa_t gpa(u64 raw) { return (gpa_t){raw}; }
-static inline hpa_t hpa(u64 raw) { return (hpa_t){raw}; }
-static inline gfn_t gfn(u64 raw) { return (gfn_t){raw}; }
-static inline gfn_t gpa_to_gfn(gpa_t address) { return (gfn_t){address.raw >> PAGE_SHIFT}; }
-static inline gpa_t gfn_to_gpa(gfn_t frame) { return (gpa_t){frame.raw << PAGE_SHIFT}; }
-static inline hfn_t hpa_to_hfn(hpa_t address) { return (hfn_t){address.raw >> PAGE_SHIFT}; }
-static inline hpa_t hfn_to_hpa(hfn_t frame) { return (hpa_t){frame.raw << PAGE_SHIFT}; }
-static inline bool hpa_is_none(hpa_t address) { return address.raw == ~0ull; }
-static inline bool hpa_equal(hpa_t a, hpa_t b) { return a.raw == b.raw; }
+static inline gpa_t gpa(u64 raw)
+{
+    return (gpa_t){raw};
+}
+static inline hpa_t hpa(u64 raw)
+{
+    return (hpa_t){raw};
+}
+static inline gfn_t gfn(u64 raw)
+{
+    return (gfn_t){raw};
+}
+static inline gfn_t gpa_to_gfn(gpa_t address)
+{
+    return (gfn_t){address.raw >> PAGE_SHIFT};
+}
+static inline gpa_t gfn_to_gpa(gfn_t frame)
+{
+    return (gpa_t){frame.raw << PAGE_SHIFT};
+}
+static inline hfn_t hpa_to_hfn(hpa_t address)
+{
+    return (hfn_t){address.raw >> PAGE_SHIFT};
+}
+static inline hpa_t hfn_to_hpa(hfn_t frame)
+{
+    return (hpa_t){frame.raw << PAGE_SHIFT};
+}
+static inline bool hpa_is_none(hpa_t address)
+{
+    return address.raw == ~0ull;
+}
+static inline bool hpa_equal(hpa_t a, hpa_t b)
+{
+    return a.raw == b.raw;
+}
 
 /*
  * Level of a paging-structure entry, numbered as the TDX module does: a leaf of level L maps
@@ -67,18 +94,33 @@ enum level {
     LEVEL_512G = 3,
 };
 
-static inline u64 level_bytes(enum level level) { return PAGE_BYTES << (TABLE_SHIFT * level); }
-static inline u64 level_pages(enum level level) { return 1ull << (TABLE_SHIFT * level); }
+static inline u64 level_bytes(enum level level)
+{
+    return PAGE_BYTES << (TABLE_SHIFT * level);
+}
+static inline u64 level_pages(enum level level)
+{
+    return 1ull << (TABLE_SHIFT * level);
+}
 static inline unsigned level_index(gfn_t frame, enum level level)
 {
     return (frame.raw >> (TABLE_SHIFT * level)) & (TABLE_ENTRIES - 1);
 }
 
-static inline u64 align_down(u64 value, u64 power) { return value & ~(power - 1); }
-static inline u64 align_up(u64 value, u64 power) { return (value + power - 1) & ~(power - 1); }
-static inline bool is_aligned(u64 value, u64 power) { return (value & (power - 1)) == 0; }
+static inline u64 align_down(u64 value, u64 power)
+{
+    return value & ~(power - 1);
+}
+static inline u64 align_up(u64 value, u64 power)
+{
+    return (value + power - 1) & ~(power - 1);
+}
+static inline bool is_aligned(u64 value, u64 power)
+{
+    return (value & (power - 1)) == 0;
+}
 
 #define ARRAY_LENGTH(a) (sizeof(a) / sizeof((a)[0]))
-#define CONTAINER_OF(pointer, type, member) ((type *)((u8 *)(pointer) - offsetof(type, member)))
+#define CONTAINER_OF(pointer, type, member) ((type *)((u8 *)(pointer)-offsetof(type, member)))
 
 #endif

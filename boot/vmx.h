@@ -35,10 +35,9 @@ enum error vmx_enable(void);
 void vmx_disable(void);
 
 /* The results of VMX instructions ("Conventions"). */
-enum [[nodiscard]] vmx_result {
-    VMX_SUCCEED = 0,
-    VMX_FAIL_INVALID = 1, /* no current VMCS */
-    VMX_FAIL_VALID = 2,   /* the VMCS's instruction-error field says why */
+enum [[nodiscard]] vmx_result{
+    VMX_SUCCEED = 0, VMX_FAIL_INVALID = 1, /* no current VMCS */
+    VMX_FAIL_VALID = 2,                    /* the VMCS's instruction-error field says why */
 };
 
 static inline enum vmx_result vmx_result_of(u8 carry, u8 zero)

@@ -58,16 +58,16 @@ static inline u64 tsc_read(void)
     return (u64)high << 32 | low;
 }
 
-#define X86_CONTROL_REGISTER(n)                                                                    \
-    static inline u64 cr##n##_read(void)                                                           \
-    {                                                                                              \
-        u64 value;                                                                                 \
-        __asm__ volatile("mov %%cr" #n ", %0" : "=r"(value)::"memory");                            \
-        return value;                                                                              \
-    }                                                                                              \
-    static inline void cr##n##_write(u64 value)                                                    \
-    {                                                                                              \
-        __asm__ volatile("mov %0, %%cr" #n ::"r"(value) : "memory");                               \
+#define X86_CONTROL_REGISTER(n)                                         \
+    static inline u64 cr##n##_read(void)                                \
+    {                                                                   \
+        u64 value;                                                      \
+        __asm__ volatile("mov %%cr" #n ", %0" : "=r"(value)::"memory"); \
+        return value;                                                   \
+    }                                                                   \
+    static inline void cr##n##_write(u64 value)                         \
+    {                                                                   \
+        __asm__ volatile("mov %0, %%cr" #n ::"r"(value) : "memory");    \
     }
 X86_CONTROL_REGISTER(0)
 X86_CONTROL_REGISTER(2)
@@ -96,8 +96,14 @@ static inline void clflush(const void *address)
     __asm__ volatile("clflush (%0)" ::"r"(address) : "memory");
 }
 
-static inline void interrupts_enable(void) { __asm__ volatile("sti" ::: "memory"); }
-static inline void interrupts_disable(void) { __asm__ volatile("cli" ::: "memory"); }
+static inline void interrupts_enable(void)
+{
+    __asm__ volatile("sti" ::: "memory");
+}
+static inline void interrupts_disable(void)
+{
+    __asm__ volatile("cli" ::: "memory");
+}
 
 #define CR0_PE (1ull << 0)
 #define CR0_MP (1ull << 1)
@@ -143,9 +149,9 @@ static inline void interrupts_disable(void) { __asm__ volatile("cli" ::: "memory
 #define VECTOR_VE 20
 
 /* Our own interrupt vectors. */
-#define VECTOR_KICK 0xf0     /* leave the guest; run the per-processor call */
-#define VECTOR_TIMER 0xf1    /* the local APIC timer */
-#define VECTOR_POSTED 0xf2   /* posted-interrupt notification of TD vCPUs */
+#define VECTOR_KICK 0xf0   /* leave the guest; run the per-processor call */
+#define VECTOR_TIMER 0xf1  /* the local APIC timer */
+#define VECTOR_POSTED 0xf2 /* posted-interrupt notification of TD vCPUs */
 #define VECTOR_SPURIOUS 0xff
 
 #endif

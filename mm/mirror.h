@@ -42,6 +42,8 @@ struct mirror_ops {
     /* After finalize: maps `page`, pending until the guest accepts it. */
     enum error (*set_leaf)(void *owner, gfn_t frame, enum level level, hpa_t page);
     enum error (*block)(void *owner, gfn_t frame, enum level level);
+    /* Undoes block; the mapping is as before. */
+    enum error (*unblock)(void *owner, gfn_t frame, enum level level);
     /* Starts a new TLB epoch and makes every vCPU leave the guest: one serialised unit. */
     enum error (*track)(void *owner);
     /* Unmaps a blocked leaf; afterwards `page` is the VMM's again and clean. */
@@ -56,11 +58,11 @@ struct mirror_ops {
 };
 
 struct mirror_stats {
-    _Atomic u64 leaves;           /* present now */
-    _Atomic u64 tables;           /* linked now, without the root */
-    _Atomic u64 external_taken;   /* external pages handed to the module, ever */
-    _Atomic u64 external_returned;/* of those, taken back */
-    _Atomic u64 external_leaked;  /* of those, refused at the end */
+    _Atomic u64 leaves;            /* present now */
+    _Atomic u64 tables;            /* linked now, without the root */
+    _Atomic u64 external_taken;    /* external pages handed to the module, ever */
+    _Atomic u64 external_returned; /* of those, taken back */
+    _Atomic u64 external_leaked;   /* of those, refused at the end */
     _Atomic u64 private_leaked;
     _Atomic u64 races_lost;
     _Atomic u64 busy;
@@ -68,7 +70,7 @@ struct mirror_stats {
 
 struct mirror {
     struct shared_lock lock; /* maps share, removals exclude */
-    hpa_t root;
+    hpa_t root;              /* a directory (mm/mirror_table.h) */
     const struct mirror_ops *ops;
     void *owner;
     u64 frames; /* GFNs are in [0, frames) */
@@ -88,8 +90,7 @@ enum error mirror_init(struct mirror *mirror, u32 gpa_bits, const struct mirror_
 enum error mirror_map(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame);
 
 /* The same before finalize: the page gets the content of `source` (one page), measured. */
-enum error mirror_add(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame,
-                      hpa_t source);
+enum error mirror_add(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame, hpa_t source);
 
 /*
  * Unmaps every leaf in [start, end) and frees its page: block all, track once, remove all.

@@ -11,15 +11,15 @@
 
 enum page_owner {
     PAGE_FREE,
-    PAGE_VMM,           /* the VMM's own bookkeeping */
-    PAGE_PAMT,          /* given to the module for good */
-    PAGE_TD_CONTROL,    /* TDR, TDCS, TDVPR, TDVPS */
-    PAGE_EXTERNAL,      /* a table page of an external (secure) EPT, or cached to become one */
-    PAGE_PRIVATE,       /* private memory of a TD, or cached to become it */
-    PAGE_MIRROR_TABLE,  /* a table page of a mirror EPT */
-    PAGE_DIRECT_TABLE,  /* a table page of a direct EPT */
-    PAGE_SHARED,        /* memory that guest and VMM both see */
-    PAGE_LEAKED,        /* the module would not give it back: never used again */
+    PAGE_VMM,          /* the VMM's own bookkeeping */
+    PAGE_PAMT,         /* given to the module for good */
+    PAGE_TD_CONTROL,   /* TDR, TDCS, TDVPR, TDVPS */
+    PAGE_EXTERNAL,     /* a table page of an external (secure) EPT, or cached to become one */
+    PAGE_PRIVATE,      /* private memory of a TD, or cached to become it */
+    PAGE_MIRROR_TABLE, /* a table page of a mirror EPT */
+    PAGE_DIRECT_TABLE, /* a table page of a direct EPT */
+    PAGE_SHARED,       /* memory that guest and VMM both see */
+    PAGE_LEAKED,       /* the module would not give it back: never used again */
     PAGE_OWNER_KINDS,
 };
 

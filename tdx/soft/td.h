@@ -22,6 +22,7 @@
 #define RTMR_COUNT 4
 #define CPUID_CONFIG_COUNT 12
 #define CPUID_TABLE_MAX 96
+#define ZERO_STEP_PAGES_MAX 32
 
 /* A shared/exclusive try-lock: 0 free, 0x8000 exclusive, else the number of sharers. */
 typedef _Atomic u16 trylock_t;
@@ -95,6 +96,7 @@ struct tdvps {
     u64 pages[TDVPS_PAGES_MAX_]; /* physical addresses; [0] is tdvpr */
     u8 state;           /* enum vcpu_state */
     u32 index;
+    u32 x2apic_id;
     u32 assoc_lp;       /* ~0: none */
     u64 vcpu_epoch;
     bool vmcs_launched;
@@ -114,9 +116,11 @@ struct tdvps {
     u16 posted_vector;         /* 0xffff: not set */
     bool posted_enabled;
     u64 shared_eptp;
-    /* Zero-step filter. */
+    /* Zero-step filter: private EPT violations in a row at one RIP, and the last of their pages. */
     u64 last_fault_rip;
     u32 fault_count;
+    u32 fault_page_count;
+    u64 fault_pages[ZERO_STEP_PAGES_MAX];
 };
 _Static_assert(sizeof(struct tdvps) <= PAGE_BYTES, "TDVPR page");
 

@@ -60,7 +60,10 @@ hpa_t virt_to_phys(const void *pointer)
     return hpa((u64)((const u8 *)pointer - memory) + HOST_MEMORY_START);
 }
 
-bool paging_is_strict(void) { return true; }
+bool paging_is_strict(void)
+{
+    return true;
+}
 
 static u8 *hidden_flag(hpa_t page)
 {
@@ -70,9 +73,18 @@ static u8 *hidden_flag(hpa_t page)
     return &hidden[offset / PAGE_BYTES];
 }
 
-void paging_hide_page(hpa_t page) { *hidden_flag(page) = 1; }
-void paging_show_page(hpa_t page) { *hidden_flag(page) = 0; }
-bool paging_page_is_hidden(hpa_t page) { return *hidden_flag(page) != 0; }
+void paging_hide_page(hpa_t page)
+{
+    *hidden_flag(page) = 1;
+}
+void paging_show_page(hpa_t page)
+{
+    *hidden_flag(page) = 0;
+}
+bool paging_page_is_hidden(hpa_t page)
+{
+    return *hidden_flag(page) != 0;
+}
 
 u64 host_hidden_pages(void)
 {
@@ -82,7 +94,10 @@ u64 host_hidden_pages(void)
     return sum;
 }
 
-void host_cpu_set(u32 index) { cpu_index = index; }
+void host_cpu_set(u32 index)
+{
+    cpu_index = index;
+}
 
 void host_cpu_count_set(u32 count, u32 packages)
 {
@@ -98,9 +113,18 @@ struct cpu *cpu_this(void)
     return &cpus[cpu_index];
 }
 
-struct cpu *cpu_at(u32 index) { return &cpus[index]; }
-u32 cpu_count(void) { return cpus_used; }
-u32 cpu_package_count(void) { return packages_used; }
+struct cpu *cpu_at(u32 index)
+{
+    return &cpus[index];
+}
+u32 cpu_count(void)
+{
+    return cpus_used;
+}
+u32 cpu_package_count(void)
+{
+    return packages_used;
+}
 
 void cpu_run_on(u32 index, void (*call)(void *), void *argument)
 {
@@ -116,7 +140,10 @@ void cpu_run_on_all(void (*call)(void *), void *argument)
         cpu_run_on(i, call, argument);
 }
 
-void cpu_kick(u32 index) { cpus[index].kicked = true; }
+void cpu_kick(u32 index)
+{
+    cpus[index].kicked = true;
+}
 
 void host_log_clear(void)
 {
@@ -124,8 +151,14 @@ void host_log_clear(void)
     log_text[0] = 0;
 }
 
-const char *host_log(void) { return log_text; }
-void host_log_echo(bool on) { log_echo = on; }
+const char *host_log(void)
+{
+    return log_text;
+}
+void host_log_echo(bool on)
+{
+    log_echo = on;
+}
 
 void log_line(const char *format, ...)
 {
@@ -147,12 +180,13 @@ void log_console(const char *bytes, size_t len_bytes)
     log_line("%.*s", (int)len_bytes, bytes);
 }
 
-int format_string_v(char *out, size_t out_bytes, const char *format, va_list arguments)
+__attribute__((weak)) int format_string_v(char *out, size_t out_bytes, const char *format,
+                                          va_list arguments)
 {
     return vsnprintf(out, out_bytes, format, arguments);
 }
 
-int format_string(char *out, size_t out_bytes, const char *format, ...)
+__attribute__((weak)) int format_string(char *out, size_t out_bytes, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);

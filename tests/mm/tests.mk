@@ -1,5 +1,7 @@
-# HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
-# Example:
-#   HOST_TESTS += mirror
-#   mirror_TEST := tests/mm/mirror_test.c
-#   mirror_SOURCES := mm/mirror.c mm/caches.c
+HOST_TESTS += mirror
+
+MM_SOURCES := mm/pages.c mm/caches.c
+MIRROR_SOURCES := mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c mm/mirror_audit.c
+
+mirror_TEST := tests/mm/mirror_test.c
+mirror_SOURCES := $(MM_SOURCES) $(MIRROR_SOURCES) boot/lock.c boot/names.c tests/mm/external_model.c

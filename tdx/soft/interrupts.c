@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Posted interrupts without the processor's help: the descriptor's requests go into the virtual
+ * APIC page, from where virtual-interrupt delivery takes them.
+ */
+#include "tdx/soft/run.h"
+
+#define TDVPS_PAGE_APIC 2
+#define APIC_PPR 0xa0
+#define APIC_IRR 0x200
+#define APIC_WORD_STEP 0x10
+#define POSTED_WORDS 8
+#define POSTED_NONE (~0ull)
+
+/* As the VMM sees it: 256 request bits, then the "outstanding notification" bit. */
+struct posted_descriptor {
+    _Atomic u32 requests[POSTED_WORDS];
+    _Atomic u64 control;
+};
+#define POSTED_OUTSTANDING (1ull << 0)
+
+#define STATUS_RVI_MASK 0xffull
+
+static u32 *apic_word(const struct tdvps *vcpu, u32 offset)
+{
+    return (u32 *)((u8 *)seam_page(vcpu->pages[TDVPS_PAGE_APIC]) + offset);
+}
+
+static struct posted_descriptor *descriptor(const struct tdvps *vcpu)
+{
+    u64 address = vcpu->posted_descriptor;
+    return (void *)((u8 *)seam_page(address & ~PAGE_MASK) + (address & PAGE_MASK));
+}
+
+bool interrupts_is_notification(const struct tdvps *vcpu, u8 vector)
+{
+    return vcpu->posted_enabled && vcpu->posted_vector == vector;
+}
+
+void interrupts_take_posted(struct tdvps *vcpu)
+{
+    if (!vcpu->posted_enabled || vcpu->posted_descriptor == POSTED_NONE)
+        return;
+    struct posted_descriptor *posted = descriptor(vcpu);
+    if (!(atomic_load(&posted->control) & POSTED_OUTSTANDING))
+        return;
+    /* ON goes first: a request that comes after it was read sets it again. */
+    atomic_fetch_and(&posted->control, ~POSTED_OUTSTANDING);
+
+    u32 highest = 0;
+    for (u32 word = 0; word < POSTED_WORDS; word++) {
+        u32 requests = atomic_exchange(&posted->requests[word], 0);
+        if (!requests)
+            continue;
+        *apic_word(vcpu, APIC_IRR + word * APIC_WORD_STEP) |= requests;
+        highest = word * 32 + 31 - (u32)__builtin_clz(requests);
+    }
+    u64 status = seam_vmcs_read(VMCS_GUEST_INTR_STATUS);
+    if (highest > (status & STATUS_RVI_MASK))
+        seam_vmcs_write(VMCS_GUEST_INTR_STATUS, (status & ~STATUS_RVI_MASK) | highest);
+}
+
+bool interrupts_is_deliverable(const struct tdvps *vcpu)
+{
+    u64 requesting = seam_vmcs_read(VMCS_GUEST_INTR_STATUS) & STATUS_RVI_MASK;
+    return requesting >> 4 > (*apic_word(vcpu, APIC_PPR) & 0xff) >> 4;
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+#include "tdx/soft/tdcall.h"
+
+#include <stdatomic.h>
+
+#include "boot/log.h"
+#include "boot/string.h"
+
+#define VMCALL_NEVER (1ull << GPR_RAX | 1ull << GPR_RCX | 1ull << GPR_RSP)
+#define VMCALL_DEFINED 0xffffffffull
+#define CPUIDVE_SUPERVISOR (1ull << 0)
+#define CPUIDVE_USER (1ull << 1)
+#define INFO_SYS_RD_AVAILABLE 1
+
+static u64 tdg_vp_vmcall(struct tdcall *call)
+{
+    u64 mask = call->gpr[GPR_RCX];
+    u64 refused = VMCALL_NEVER | ~VMCALL_DEFINED;
+
+    if (call->run->tdcs->config_flags & TD_CONFIG_NO_RBP_MOD)
+        refused |= 1ull << GPR_RBP;
+    if (mask & refused)
+        return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
+    call->end = TDCALL_EXITED;
+    return 0;
+}
+
+static u64 tdg_vp_info(struct tdcall *call)
+{
+    const struct tdcs *tdcs = call->run->tdcs;
+    u64 *gpr = call->gpr;
+
+    gpr[GPR_RCX] = tdcs->gpa_bits;
+    gpr[GPR_RDX] = tdcs->attributes;
+    gpr[GPR_R8] = (u64)tdcs->max_vcpus << 32 | atomic_load(&tdcs->num_vcpus);
+    gpr[GPR_R9] = call->run->vcpu->index;
+    gpr[GPR_R10] = INFO_SYS_RD_AVAILABLE;
+    gpr[GPR_R11] = 0;
+    return 0;
+}
+
+static u64 tdg_vp_veinfo_get(struct tdcall *call)
+{
+    struct tdvps *vcpu = call->run->vcpu;
+    bool valid = vcpu->ve.valid;
+    u64 *gpr = call->gpr;
+
+    if (!valid)
+        memset(&vcpu->ve, 0, sizeof vcpu->ve);
+    gpr[GPR_RCX] = vcpu->ve.reason;
+    gpr[GPR_RDX] = vcpu->ve.qualification;
+    gpr[GPR_R8] = vcpu->ve.gla;
+    gpr[GPR_R9] = vcpu->ve.gpa;
+    gpr[GPR_R10] = vcpu->ve.instruction_length | (u64)vcpu->ve.instruction_info << 32;
+    vcpu->ve.valid = 0;
+    return valid ? 0 : completion(TDX_NO_VALID_VE_INFO, 0);
+}
+
+static u64 tdg_vp_cpuidve_set(struct tdcall *call)
+{
+    u64 wanted = call->gpr[GPR_RCX];
+
+    if (wanted & ~(CPUIDVE_SUPERVISOR | CPUIDVE_USER))
+        return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
+    call->run->vcpu->cpuid_ve_supervisor = wanted & CPUIDVE_SUPERVISOR;
+    call->run->vcpu->cpuid_ve_user = wanted & CPUIDVE_USER;
+    return 0;
+}
+
+static struct metadata_context metadata_context(const struct tdcall *call,
+                                                enum metadata_scope scope)
+{
+    return (struct metadata_context){
+        .scope = scope,
+        .reader = METADATA_GUEST,
+        .td = scope == METADATA_SYS ? NULL : &call->run->td,
+        .vcpu = scope == METADATA_VP ? call->run->vcpu : NULL,
+    };
+}
+
+/* Reads the field RDX into R8. `next` takes the id after it, ~0 if there is none. */
+static u64 field_read(struct tdcall *call, enum metadata_scope scope, u64 *next)
+{
+    struct metadata_context context = metadata_context(call, scope);
+    u64 field = call->gpr[GPR_RDX];
+    u64 value = 0;
+
+    call->gpr[GPR_R8] = 0;
+    *next = ~0ull;
+    if (scope != METADATA_SYS && call->gpr[GPR_RCX])
+        return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
+    u64 status = metadata_read(&context, field, &value, next);
+    if (status & TDX_STATUS_ERROR)
+        *next = ~0ull;
+    else
+        call->gpr[GPR_R8] = value;
+    return status;
+}
+
+/* The form that walks: the next id in RDX, and the null id asks for the first. */
+static u64 field_read_next(struct tdcall *call, enum metadata_scope scope)
+{
+    struct metadata_context context = metadata_context(call, scope);
+    bool walks = scope == METADATA_SYS || !call->gpr[GPR_RCX];
+    u64 next;
+
+    if (walks && metadata_field_is_null(call->gpr[GPR_RDX])) {
+        call->gpr[GPR_R8] = 0;
+        call->gpr[GPR_RDX] = metadata_first(&context);
+        return completion(TDX_METADATA_FIRST_FIELD_ID_IN_CONTEXT, 0);
+    }
+    u64 status = field_read(call, scope, &next);
+    call->gpr[GPR_RDX] = next;
+    return status;
+}
+
+static u64 field_write(struct tdcall *call, enum metadata_scope scope)
+{
+    struct metadata_context context = metadata_context(call, scope);
+    u64 value = call->gpr[GPR_R8];
+    u64 previous = 0;
+
+    call->gpr[GPR_R8] = 0;
+    if (call->gpr[GPR_RCX])
+        return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
+    u64 status = metadata_write(&context, call->gpr[GPR_RDX], value, call->gpr[GPR_R9], &previous);
+    if (!(status & TDX_STATUS_ERROR))
+        call->gpr[GPR_R8] = previous;
+    return status;
+}
+
+static u64 tdg_vm_rd(struct tdcall *call)
+{
+    u64 next;
+    return call->version ? field_read_next(call, METADATA_TD)
+                         : field_read(call, METADATA_TD, &next);
+}
+
+static u64 tdg_vm_wr(struct tdcall *call)
+{
+    return field_write(call, METADATA_TD);
+}
+static u64 tdg_vp_rd(struct tdcall *call)
+{
+    return field_read_next(call, METADATA_VP);
+}
+static u64 tdg_vp_wr(struct tdcall *call)
+{
+    return field_write(call, METADATA_VP);
+}
+static u64 tdg_sys_rd(struct tdcall *call)
+{
+    return field_read_next(call, METADATA_SYS);
+}
+
+#define TDG_LEAF_LIMIT 32
+static const struct {
+    tdcall_handler *handler;
+    u32 version_max;
+} leaves[TDG_LEAF_LIMIT] = {
+    [TDG_VP_VMCALL] = {tdg_vp_vmcall, 0},
+    [TDG_VP_INFO] = {tdg_vp_info, 0},
+    [TDG_MR_RTMR_EXTEND] = {tdg_mr_rtmr_extend, 0},
+    [TDG_VP_VEINFO_GET] = {tdg_vp_veinfo_get, 0},
+    [TDG_MR_REPORT] = {tdg_mr_report, 0},
+    [TDG_VP_CPUIDVE_SET] = {tdg_vp_cpuidve_set, 0},
+    [TDG_MEM_PAGE_ACCEPT] = {tdg_mem_page_accept, 0},
+    [TDG_VM_RD] = {tdg_vm_rd, 1},
+    [TDG_VM_WR] = {tdg_vm_wr, 0},
+    [TDG_VP_RD] = {tdg_vp_rd, 0},
+    [TDG_VP_WR] = {tdg_vp_wr, 0},
+    [TDG_SYS_RD] = {tdg_sys_rd, 0},
+    [TDG_MEM_PAGE_ATTR_RD] = {tdg_mem_page_attr_rd, 0},
+    [TDG_MEM_PAGE_ATTR_WR] = {tdg_mem_page_attr_wr, 0},
+};
+
+/* A guest can ask as often as it likes; the log hears of each leaf once. */
+static u64 refuse(u64 leaf)
+{
+    static _Atomic u64 refused;
+    u64 bit = 1ull << (leaf < 64 ? leaf : 63);
+
+    if (!(atomic_fetch_or(&refused, bit) & bit))
+        log_line("soft: a guest called TDCALL leaf %lu, which this module does not have", leaf);
+    return completion(TDX_OPERAND_INVALID, OPERAND_RAX);
+}
+
+static u64 dispatch(struct tdcall *call)
+{
+    u64 rax = call->gpr[GPR_RAX];
+    u64 leaf = rax & TDX_LEAF_MASK;
+
+    call->version = (u32)((rax & TDX_VERSION_MASK) >> TDX_VERSION_SHIFT);
+    if (leaf >= TDG_LEAF_LIMIT || !leaves[leaf].handler)
+        return refuse(leaf);
+    if ((rax & TDX_LEAF_RESERVED) || call->version > leaves[leaf].version_max)
+        return completion(TDX_OPERAND_INVALID, OPERAND_RAX);
+    return leaves[leaf].handler(call);
+}
+
+enum outcome tdcall_handle(struct run *run)
+{
+    struct leaf leaf;
+    struct tdcall call = {.run = run, .leaf = &leaf, .gpr = run->vcpu->gpr};
+
+    /* The guest's registers are a register image like the VMM's. */
+    leaf_begin(&leaf, (struct tdx_regs *)run->vcpu->gpr);
+    u64 status = dispatch(&call);
+    leaf_unlock_all(&leaf);
+    switch (call.end) {
+    case TDCALL_REPEATED:
+        return OUTCOME_RESUME;
+    case TDCALL_FAULTED:
+        return OUTCOME_EXIT;
+    case TDCALL_EXITED:
+        instruction_skip(TDCALL_BYTES);
+        return td_exit_vmcall(run);
+    default:
+        run->vcpu->gpr[GPR_RAX] = status;
+        instruction_skip(TDCALL_BYTES);
+        return OUTCOME_RESUME;
+    }
+}

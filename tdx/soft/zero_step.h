@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The zero-step filter: a VMM that makes a guest fault at one instruction over and over, and lets
+ * it make no progress, must give it the page before the guest is entered again.
+ */
+#ifndef TDX_SOFT_ZERO_STEP_H
+#define TDX_SOFT_ZERO_STEP_H
+
+#include "tdx/soft/run.h"
+
+/* A private EPT violation that exits the TD. */
+void zero_step_count(struct run *run, u64 address);
+
+/*
+ * Before an entry. True if every page that the guest waits for is accessible to it; else the
+ * page that is not. The secure EPT is locked exclusive by the caller if zero_step_is_suspected.
+ */
+bool zero_step_is_suspected(const struct tdvps *vcpu);
+bool zero_step_is_served(struct run *run, u64 *missing);
+
+#endif
