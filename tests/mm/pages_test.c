@@ -75,6 +75,22 @@ static void every_page_is_given_once_and_comes_back(void **state)
     assert_memory_equal(&before, &after, sizeof before);
 }
 
+static void what_was_freed_into_a_full_zone_is_found_again(void **state)
+{
+    (void)state;
+    hpa_t page, low = HPA_NONE, again;
+    while (page_allocate(PAGE_PRIVATE, &page) == OK)
+        if (page.raw < at(700).raw)
+            low = page;
+    page_free(page); /* the last one: of the zone above */
+    page_free(low);
+    assert_int_equal(page_allocate(PAGE_PRIVATE, &again), OK);
+    assert_true(hpa_equal(again, low));
+    assert_int_equal(page_allocate(PAGE_PRIVATE, &again), OK);
+    assert_true(hpa_equal(again, page));
+    assert_int_equal(page_allocate(PAGE_PRIVATE, &again), ERR_NO_MEMORY);
+}
+
 static void a_hidden_page_is_allocated_and_freed_untouched(void **state)
 {
     (void)state;
@@ -165,6 +181,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(every_page_is_given_once_and_comes_back, setup),
+        cmocka_unit_test_setup(what_was_freed_into_a_full_zone_is_found_again, setup),
         cmocka_unit_test_setup(a_hidden_page_is_allocated_and_freed_untouched, setup),
         cmocka_unit_test_setup(a_run_is_contiguous_aligned_and_free, setup),
         cmocka_unit_test_setup(a_zeroed_page_is_zeroed_though_it_was_dirty, setup),
