@@ -61,6 +61,9 @@ SOURCES  := $(sort $(wildcard boot/*.c mm/*.c tdx/*.c tdx/soft/*.c vmm/*.c))
 SOURCES  := $(filter-out %/offsets.c,$(SOURCES))
 ASSEMBLY := $(sort $(filter-out vmm/shim.asm,$(wildcard boot/*.asm tdx/*.asm tdx/soft/*.asm vmm/*.asm)))
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/%.o) $(ASSEMBLY:%.asm=$(BUILD)/%.asm.o)
+# The annex is a program of its own: linked by itself first, with its two doors left global.
+ANNEX    := $(filter $(BUILD)/tdx/soft/%,$(OBJECTS))
+OBJECTS  := $(filter-out $(ANNEX),$(OBJECTS)) $(BUILD)/annex.o
 OFFSETS  := $(BUILD)/offsets.inc
 
 $(BUILD)/%.o: %.c
@@ -86,6 +89,11 @@ $(BUILD)/shim.bin: vmm/shim.asm
 	@echo '  NASM  $@'
 	$(QUIET)$(NASM) -f bin $< -o $@
 $(BUILD)/vmm/shim_image.asm.o: $(BUILD)/shim.bin
+
+$(BUILD)/annex.o: $(ANNEX)
+	@echo '  LD    $@'
+	$(QUIET)$(LD) -r $^ -o $@
+	$(QUIET)$(OBJCOPY) --keep-global-symbol=soft_install --keep-global-symbol=soft_seamcall_entry $@
 
 LDFLAGS := -nostdlib -znocombreloc -z noexecstack -T linker.ld -shared -Bsymbolic --no-undefined \
            --build-id=none
