@@ -35,3 +35,12 @@ HOST_TESTS += vm
 vm_TEST := tests/vmm/vm_test.c
 vm_SOURCES := vmm/vm.c vmm/summary.c vmm/guest_image.c vmm/linux.c vmm/acpi_tables.c \
               $(VMM_DEVICES)
+
+# The boot shim for an address that a process may have; the test reads it when it runs.
+HOST_TESTS += shim
+shim_TEST := tests/vmm/shim_test.c
+shim_SOURCES :=
+$(BUILD)/host/shim: | $(BUILD)/host/shim.bin
+$(BUILD)/host/shim.bin: vmm/shim.asm
+	@mkdir -p $(@D)
+	$(NASM) -f bin -DSHIM_BASE=0x70000000 -DPARAMETERS=0x6ffff000 $< -o $@
