@@ -190,10 +190,7 @@ static void end_for_module(struct vcpu *vcpu, const struct td_exit *exit, enum v
 
 static void serve_other(struct vcpu *vcpu, const struct td_exit *exit)
 {
-    u32 reason = exit->reason & 0xffff;
-    vcpu->exits_other[0] = reason;
-    vcpu->exits_other[1]++;
-    switch (reason) {
+    switch (exit->reason & 0xffff) {
     case EXIT_SMI: /* the processor has served it */
     case EXIT_BUS_LOCK:
     case EXIT_NOTIFY:
