@@ -44,3 +44,7 @@ $(BUILD)/host/shim: | $(BUILD)/host/shim.bin
 $(BUILD)/host/shim.bin: vmm/shim.asm
 	@mkdir -p $(@D)
 	$(NASM) -f bin -DSHIM_BASE=0x70000000 -DPARAMETERS=0x6ffff000 $< -o $@
+
+HOST_TESTS += cpuid
+cpuid_TEST := tests/vmm/cpuid_test.c
+cpuid_SOURCES := vmm/cpuid.c boot/machine.c
