@@ -76,6 +76,15 @@ static const struct cpuid_values *find_fixed(u32 leaf, u32 subleaf)
     return NULL;
 }
 
+struct cpuid_values cpuid_limit(u32 leaf, u32 subleaf, struct cpuid_values has)
+{
+    for (u32 i = 0; i < ARRAY_LENGTH(policies); i++) {
+        if (policies[i].leaf == leaf && policies[i].subleaf == subleaf)
+            return values_and(has, policies[i].allowed);
+    }
+    return has;
+}
+
 struct cpuid_values cpuid_configure(u32 leaf, u32 subleaf, struct cpuid_values mask)
 {
     const struct cpuid_values *known = find_fixed(leaf, subleaf);
@@ -91,11 +100,7 @@ struct cpuid_values cpuid_configure(u32 leaf, u32 subleaf, struct cpuid_values m
                                        (u32)TDX_TSC_UNIT_HZ, 0};
     if (leaf == 0x16)
         values = (struct cpuid_values){tsc_mhz, tsc_mhz, 0, 0};
-    for (u32 i = 0; i < ARRAY_LENGTH(policies); i++) {
-        if (policies[i].leaf == leaf && policies[i].subleaf == subleaf)
-            values = values_and(values, policies[i].allowed);
-    }
-    return values_and(values, mask);
+    return values_and(cpuid_limit(leaf, subleaf, values), mask);
 }
 
 struct cpuid_values cpuid_answer(u32 leaf, u32 subleaf)

@@ -14,6 +14,9 @@ u64 cpuid_tsc_hz(void);
  */
 struct cpuid_values cpuid_configure(u32 leaf, u32 subleaf, struct cpuid_values mask);
 
+/* Of what the machine has in a leaf, what a guest may see. */
+struct cpuid_values cpuid_limit(u32 leaf, u32 subleaf, struct cpuid_values has);
+
 /* CPUID by TDVMCALL: the hypervisor's leaves; zeros for any other. */
 struct cpuid_values cpuid_answer(u32 leaf, u32 subleaf);
 

@@ -12,7 +12,8 @@
 
 /* Conversions and large faults look for waiting interrupts after so many pages. */
 #define CONVERSION_STEP_PAGES 512
-#define FAULT_STEP_PAGES 32
+#define FAULT_STEP_PAGES 64
+#define FAULT_AHEAD_PAGES 32
 
 enum error memory_init(struct guest_memory *memory, u64 bytes)
 {
@@ -84,18 +85,16 @@ static void note_private_pages(struct vm *vm)
         vm->memory.private_most = now;
 }
 
-/* The rest of the block that the guest is about to accept; what fails here will fault itself. */
-static void map_block(struct vcpu *vcpu, gfn_t fault)
+/* Maps what is absent of [start, end); a frame that fails here will fault itself. */
+static void map_ahead(struct vcpu *vcpu, u64 start, u64 end)
 {
     struct vm *vm = vcpu->vm;
-    u64 start = align_down(fault.raw, level_pages(LEVEL_2M));
-    for (u64 i = 0; i < level_pages(LEVEL_2M); i++) {
-        gfn_t frame = gfn(start + i);
-        if (frame.raw == fault.raw || !frame_may_be_private(&vm->memory, frame))
-            continue;
-        if (i % FAULT_STEP_PAGES == 0 && apic_interrupt_is_pending())
+    for (u64 i = start; i < end; i++) {
+        gfn_t frame = gfn(i);
+        if ((i - start) % FAULT_STEP_PAGES == FAULT_STEP_PAGES - 1 && apic_interrupt_is_pending())
             return;
-        if (!hpa_is_none(mirror_lookup(&vm->td.mirror, frame)))
+        if (!frame_may_be_private(&vm->memory, frame) ||
+            !hpa_is_none(mirror_lookup(&vm->td.mirror, frame)))
             continue;
         if (mirror_map(&vm->td.mirror, &vcpu->caches, frame))
             return;
@@ -103,17 +102,22 @@ static void map_block(struct vcpu *vcpu, gfn_t fault)
     }
 }
 
-enum error memory_fault(struct vcpu *vcpu, gfn_t frame, enum level wanted)
+enum error memory_fault(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind)
 {
     struct vm *vm = vcpu->vm;
+    u64 block = align_down(frame.raw, level_pages(LEVEL_2M));
+    u64 block_end = block + level_pages(LEVEL_2M);
+    u64 ahead = frame.raw + FAULT_AHEAD_PAGES;
     lock_share(&vm->memory.lock);
     enum error e = ERR_RANGE;
     if (frame_may_be_private(&vm->memory, frame))
         e = mirror_map(&vm->td.mirror, &vcpu->caches, frame);
     if (!e) {
         vm->memory.faulted++;
-        if (wanted == LEVEL_2M)
-            map_block(vcpu, frame);
+        if (kind == FAULT_ACCEPT_2M)
+            map_ahead(vcpu, block, block_end);
+        else if (kind == FAULT_ACCEPT_4K)
+            map_ahead(vcpu, frame.raw + 1, ahead < block_end ? ahead : block_end);
         note_private_pages(vm);
     }
     lock_unshare(&vm->memory.lock);

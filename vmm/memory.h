@@ -31,14 +31,20 @@ void memory_destroy(struct guest_memory *memory);
 bool memory_frame_is_ram(const struct guest_memory *memory, gfn_t frame);
 bool memory_frame_is_shared(const struct guest_memory *memory, gfn_t frame);
 
+/* What the guest did at the frame; it says which others it is about to need. */
+enum fault_kind {
+    FAULT_ACCESS,    /* touched it: it alone */
+    FAULT_ACCEPT_4K, /* accepts it: the next few too, which will be accepted likewise */
+    FAULT_ACCEPT_2M, /* accepts its whole block of 2 MiB */
+};
+
 /*
- * Resolves a private EPT violation at `frame`. `wanted` is the level that the guest asks for with
- * TDG.MEM.PAGE.ACCEPT: for LEVEL_2M the whole block is mapped at once, in pages of 4 KiB, as the
- * guest will accept all of it; LEVEL_4K maps the one page.
+ * Resolves a private EPT violation at `frame`, in pages of 4 KiB; frames beyond the first are a
+ * convenience that gives way to interrupts.
  * ERR_BUSY: let the guest fault again. ERR_RANGE: no such private memory. ERR_NO_MEMORY,
  * ERR_REFUSED.
  */
-enum error memory_fault(struct vcpu *vcpu, gfn_t frame, enum level wanted);
+enum error memory_fault(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind);
 
 /*
  * Converts the RAM in [start, end) to shared, zeroed, or to private, absent. Frames that are no

@@ -150,6 +150,14 @@ static void end_for_access(struct vcpu *vcpu, const struct td_exit *exit, enum v
     vm_end(vcpu->vm, end);
 }
 
+static enum fault_kind fault_kind(const struct vcpu *vcpu, const struct td_exit *exit)
+{
+    u64 level = vcpu->td.regs.gpr[GPR_RDX] >> ACCEPT_LEVEL_SHIFT & ACCEPT_LEVEL_MASK;
+    if (exit->detail != TD_EXIT_DETAIL_ACCEPT)
+        return FAULT_ACCESS;
+    return level == LEVEL_2M ? FAULT_ACCEPT_2M : FAULT_ACCEPT_4K;
+}
+
 static void serve_ept_violation(struct vcpu *vcpu, const struct td_exit *exit)
 {
     struct vm *vm = vcpu->vm;
@@ -161,9 +169,7 @@ static void serve_ept_violation(struct vcpu *vcpu, const struct td_exit *exit)
         end_for_access(vcpu, exit, VM_END_BAD_ACCESS);
         return;
     }
-    u64 wanted = vcpu->td.regs.gpr[GPR_RDX] >> ACCEPT_LEVEL_SHIFT & ACCEPT_LEVEL_MASK;
-    bool is_block = exit->detail == TD_EXIT_DETAIL_ACCEPT && wanted == LEVEL_2M;
-    switch (memory_fault(vcpu, gpa_to_gfn(exit->address), is_block ? LEVEL_2M : LEVEL_4K)) {
+    switch (memory_fault(vcpu, gpa_to_gfn(exit->address), fault_kind(vcpu, exit))) {
     case OK:
     case ERR_BUSY: /* the guest faults again; whatever waits is served first */
         return;
@@ -190,10 +196,7 @@ static void end_for_module(struct vcpu *vcpu, const struct td_exit *exit, enum v
 
 static void serve_other(struct vcpu *vcpu, const struct td_exit *exit)
 {
-    u32 reason = exit->reason & 0xffff;
-    vcpu->exits_other[0] = reason;
-    vcpu->exits_other[1]++;
-    switch (reason) {
+    switch (exit->reason & 0xffff) {
     case EXIT_SMI: /* the processor has served it */
     case EXIT_BUS_LOCK:
     case EXIT_NOTIFY:

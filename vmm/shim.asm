@@ -10,10 +10,12 @@
 ; Entry state of the kernel: 64-bit, CS 0x10, data segments 0x18, interrupts disabled, RSI, RDI and
 ; RSP from the table (Linux: RSI = boot_params).
 ;
-; Built as a flat binary: nasm -f bin.
+; Built as a flat binary: nasm -f bin. A host test builds it for another address and runs it.
 
-SHIM_BASE   equ 0xfffff000      ; LAYOUT_SHIM
-PARAMETERS  equ 0xffffe000      ; LAYOUT_SHIM_PARAMETERS
+%ifndef SHIM_BASE
+%define SHIM_BASE   0xfffff000  ; LAYOUT_SHIM
+%define PARAMETERS  0xffffe000  ; LAYOUT_SHIM_PARAMETERS
+%endif
 
 ; struct shim_parameters (vmm/shim.h)
 struc parameter

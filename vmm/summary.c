@@ -19,7 +19,6 @@ void summary_collect(struct vm_result *result, struct vm *vm)
             result->exits[k] += vcpu->exits[k];
         for (u32 k = 0; k < VMCALL_ROWS; k++)
             result->vmcalls[k] += vcpu->vmcalls[k];
-        result->exits_other += vcpu->exits_other[1];
         result->msrs_refused += vcpu->msrs_refused;
     }
 }

@@ -11,7 +11,7 @@ struct vm_result {
     enum error destroyed; /* vm_destroy's result */
     char audit_message[AUDIT_MESSAGE_BYTES];
     u64 private_pages, shared_pages; /* just before the teardown */
-    u64 exits[TD_EXIT_KINDS], vmcalls[VMCALL_ROWS], exits_other, msrs_refused;
+    u64 exits[TD_EXIT_KINDS], vmcalls[VMCALL_ROWS], msrs_refused;
 };
 
 /* Takes what is gone after vm_destroy. */

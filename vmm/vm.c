@@ -87,6 +87,20 @@ static enum error create_td(struct vm *vm)
     return e;
 }
 
+/* A vCPU is the module's on the processor that creates it: the one that will run it. */
+struct creation {
+    struct vm *vm;
+    struct vcpu *vcpu;
+    enum error result;
+};
+
+static void create_vcpu_here(void *argument)
+{
+    struct creation *creation = argument;
+    creation->result =
+        td_vcpu_create(&creation->vm->td, &creation->vcpu->td, 0, creation->vm->direct.root);
+}
+
 static enum error create_vcpus(struct vm *vm)
 {
     for (u32 i = 0; i < vm->config->vcpus; i++) {
@@ -102,9 +116,10 @@ static enum error create_vcpus(struct vm *vm)
         lapic_init(&vcpu->lapic, i);
         vm->vcpus[i] = vcpu;
         vm->vcpu_count = i + 1;
-        e = td_vcpu_create(&vm->td, &vcpu->td, 0, vm->direct.root);
-        if (e)
-            return e;
+        struct creation creation = {.vm = vm, .vcpu = vcpu};
+        cpu_run_on(i, create_vcpu_here, &creation);
+        if (creation.result)
+            return creation.result;
     }
     return OK;
 }
@@ -123,6 +138,14 @@ static enum error add_page(struct vm *vm, const struct guest_piece *piece, u64 o
     return td_add_page(&vm->td, &vm->vcpus[0]->caches, gpa(piece->start.raw + offset), content);
 }
 
+/* What is typed while the guest is built is its input too; the line keeps only a few bytes. */
+static void poll_console(struct vm *vm)
+{
+    lock_take(&vm->lock);
+    guest_console_poll(vm);
+    lock_release(&vm->lock);
+}
+
 static enum error add_image(struct vm *vm, const struct guest_image *image)
 {
     hpa_t page;
@@ -131,8 +154,10 @@ static enum error add_image(struct vm *vm, const struct guest_image *image)
         return e;
     for (u32 i = 0; i < image->count && !e; i++) {
         const struct guest_piece *piece = &image->pieces[i];
-        for (u64 offset = 0; offset < piece->len_bytes && !e; offset += PAGE_BYTES)
+        for (u64 offset = 0; offset < piece->len_bytes && !e; offset += PAGE_BYTES) {
             e = add_page(vm, piece, offset, phys_to_virt(page));
+            poll_console(vm);
+        }
         if (e)
             log_line("guest %s: adding %s to the TD failed: %s", vm->config->name, piece->what,
                      error_name(e));

@@ -45,7 +45,6 @@ struct vcpu {
     _Atomic bool halted, running;
     _Atomic bool flush_wanted; /* translations of shared memory are stale */
     u64 exits[TD_EXIT_KINDS];
-    u64 exits_other[2]; /* of TD_EXIT_OTHER: the last reason, how many */
     u64 vmcalls[VMCALL_ROWS];
     u64 msrs_refused;
 };

@@ -40,7 +40,7 @@ static bool is_private(u64 address)
     return !hpa_is_none(fakes.mirror[address >> PAGE_SHIFT]);
 }
 
-static void fault(struct vm *vm, u64 address, enum level wanted, enum error expected)
+static void fault(struct vm *vm, u64 address, enum fault_kind wanted, enum error expected)
 {
     assert_int_equal(memory_fault(vm->vcpus[0], gpa_to_gfn(gpa(address)), wanted), expected);
 }
@@ -50,7 +50,7 @@ static void a_private_range_becomes_shared_and_back(void **state)
     (void)state;
     struct vm *vm = fake_vm_create(MEMORY, 1);
     for (u64 at = 2 * MIB; at < 2 * MIB + 4 * PAGE_BYTES; at += PAGE_BYTES)
-        fault(vm, at, LEVEL_4K, OK);
+        fault(vm, at, FAULT_ACCESS, OK);
     assert_int_equal(map_gpa(vm, FAKE_SHARED_BIT | 2 * MIB, 4 * PAGE_BYTES), VMCALL_SUCCESS);
     for (u64 at = 2 * MIB; at < 2 * MIB + 4 * PAGE_BYTES; at += PAGE_BYTES) {
         assert_true(is_shared(vm, at));
@@ -68,7 +68,7 @@ static void a_private_range_becomes_shared_and_back(void **state)
     assert_int_equal(vm->memory.shared_most, 4);
     assert_int_equal(fakes.flushes, 1);
     assert_true(fakes.flushed_before_free);
-    fault(vm, 2 * MIB, LEVEL_4K, OK);
+    fault(vm, 2 * MIB, FAULT_ACCESS, OK);
     assert_true(is_private(2 * MIB));
     fake_vm_destroy(vm);
 }
@@ -141,7 +141,7 @@ static void without_memory_nothing_is_converted(void **state)
 {
     (void)state;
     struct vm *vm = fake_vm_create(MEMORY, 1);
-    fault(vm, 0x100000, LEVEL_4K, OK);
+    fault(vm, 0x100000, FAULT_ACCESS, OK);
     fakes.pages_limit = fakes.pages_taken + 3;
     assert_int_equal(map_gpa(vm, FAKE_SHARED_BIT | 0x100000, 0x4000), VMCALL_INVALID_OPERAND);
     assert_int_equal(reply_gpa(vm), FAKE_SHARED_BIT | 0x100000);
@@ -164,7 +164,7 @@ static void a_failure_in_the_middle_is_told_where(void **state)
         fake_vm_destroy(vm);
 
         vm = fake_vm_create(MEMORY, 1);
-        fault(vm, 0x103000, LEVEL_4K, OK);
+        fault(vm, 0x103000, FAULT_ACCESS, OK);
         fakes.removals_left = fail;
         assert_int_equal(map_gpa(vm, FAKE_SHARED_BIT | 0x100000, 0x4000), VMCALL_INVALID_OPERAND);
         assert_int_equal(reply_gpa(vm), FAKE_SHARED_BIT | (0x100000 + fail * PAGE_BYTES));
@@ -177,7 +177,7 @@ static void a_fault_maps_its_page_alone(void **state)
 {
     (void)state;
     struct vm *vm = fake_vm_create(MEMORY, 1);
-    fault(vm, 0x200000, LEVEL_4K, OK);
+    fault(vm, 0x200000, FAULT_ACCESS, OK);
     assert_true(is_private(0x200000));
     assert_false(is_private(0x201000));
     assert_int_equal(vm->memory.faulted, 1);
@@ -189,7 +189,7 @@ static void an_accept_of_2_mib_maps_the_block_but_no_shared_frame(void **state)
     (void)state;
     struct vm *vm = fake_vm_create(MEMORY, 1);
     assert_int_equal(map_gpa(vm, FAKE_SHARED_BIT | 0x300000, 0x1000), VMCALL_SUCCESS);
-    fault(vm, 0x200000, LEVEL_2M, OK);
+    fault(vm, 0x200000, FAULT_ACCEPT_2M, OK);
     assert_true(is_private(0x200000));
     assert_true(is_private(0x3ff000));
     assert_false(is_private(0x300000));
@@ -198,14 +198,30 @@ static void an_accept_of_2_mib_maps_the_block_but_no_shared_frame(void **state)
     fake_vm_destroy(vm);
 }
 
+static void an_accept_of_4_kib_maps_a_few_ahead_in_its_block(void **state)
+{
+    (void)state;
+    struct vm *vm = fake_vm_create(MEMORY, 1);
+    fault(vm, 0x210000, FAULT_ACCEPT_4K, OK);
+    assert_false(is_private(0x20f000));
+    assert_true(is_private(0x210000));
+    assert_true(is_private(0x22f000));
+    assert_false(is_private(0x230000));
+    fault(vm, 0x3ff000, FAULT_ACCEPT_4K, OK);
+    assert_true(is_private(0x3ff000));
+    assert_false(is_private(0x400000));
+    assert_int_equal(vm->memory.faulted, 33);
+    fake_vm_destroy(vm);
+}
+
 static void a_block_fault_gives_way_to_interrupts(void **state)
 {
     (void)state;
     struct vm *vm = fake_vm_create(MEMORY, 1);
     fakes.interrupt_pending = true;
-    fault(vm, 0x200000, LEVEL_2M, OK);
+    fault(vm, 0x200000, FAULT_ACCEPT_2M, OK);
     assert_true(is_private(0x200000));
-    assert_true(vm->memory.faulted < 64);
+    assert_true(vm->memory.faulted < 128);
     fake_vm_destroy(vm);
 }
 
@@ -213,12 +229,12 @@ static void frames_that_do_not_exist_are_no_faults(void **state)
 {
     (void)state;
     struct vm *vm = fake_vm_create(MEMORY, 1);
-    fault(vm, MEMORY, LEVEL_4K, ERR_RANGE);
-    fault(vm, LAYOUT_IOAPIC, LEVEL_4K, ERR_RANGE);
-    fault(vm, LAYOUT_FIRMWARE, LEVEL_4K, OK);
-    fault(vm, LAYOUT_FIRMWARE_END, LEVEL_4K, ERR_RANGE);
+    fault(vm, MEMORY, FAULT_ACCESS, ERR_RANGE);
+    fault(vm, LAYOUT_IOAPIC, FAULT_ACCESS, ERR_RANGE);
+    fault(vm, LAYOUT_FIRMWARE, FAULT_ACCESS, OK);
+    fault(vm, LAYOUT_FIRMWARE_END, FAULT_ACCESS, ERR_RANGE);
     assert_int_equal(map_gpa(vm, FAKE_SHARED_BIT | 0x100000, 0x1000), VMCALL_SUCCESS);
-    fault(vm, 0x100000, LEVEL_4K, ERR_RANGE);
+    fault(vm, 0x100000, FAULT_ACCESS, ERR_RANGE);
     fake_vm_destroy(vm);
 }
 
@@ -235,6 +251,7 @@ int main(void)
         cmocka_unit_test(a_failure_in_the_middle_is_told_where),
         cmocka_unit_test(a_fault_maps_its_page_alone),
         cmocka_unit_test(an_accept_of_2_mib_maps_the_block_but_no_shared_frame),
+        cmocka_unit_test(an_accept_of_4_kib_maps_a_few_ahead_in_its_block),
         cmocka_unit_test(a_block_fault_gives_way_to_interrupts),
         cmocka_unit_test(frames_that_do_not_exist_are_no_faults),
     };

@@ -36,3 +36,16 @@ HOST_TESTS += vm
 vm_TEST := tests/vmm/vm_test.c
 vm_SOURCES := vmm/vm.c vmm/summary.c vmm/guest_image.c vmm/linux.c vmm/acpi_tables.c \
               $(VMM_DEVICES)
+
+# The boot shim for an address that a process may have; the test reads it when it runs.
+HOST_TESTS += shim
+shim_TEST := tests/vmm/shim_test.c
+shim_SOURCES :=
+$(BUILD)/host/shim: | $(BUILD)/host/shim.bin
+$(BUILD)/host/shim.bin: vmm/shim.asm
+	@mkdir -p $(@D)
+	$(NASM) -f bin -DSHIM_BASE=0x70000000 -DPARAMETERS=0x6ffff000 $< -o $@
+
+HOST_TESTS += cpuid
+cpuid_TEST := tests/vmm/cpuid_test.c
+cpuid_SOURCES := vmm/cpuid.c boot/machine.c

@@ -59,6 +59,7 @@ enum error td_vcpu_create(struct td *td, struct td_vcpu *vcpu, u64 initial_rcx, 
     (void)vcpu;
     (void)initial_rcx;
     assert_int_equal(root.raw, 0x77000);
+    assert_int_equal(cpu_this()->index, vcpus_created); /* on its own processor */
     assert_int_equal(finalized, 0);
     enum error e = step();
     vcpus_created += !e;
@@ -156,7 +157,10 @@ void cpu_start_on(u32 index, void (*call)(void *argument), void *argument)
     cpu_run_on(index, call, argument);
 }
 
-void cpu_wait(u32 index) { (void)index; }
+void cpu_wait(u32 index)
+{
+    (void)index;
+}
 
 const char *td_exit_kind_name(unsigned kind)
 {
@@ -324,6 +328,15 @@ static void the_last_line_says_why(void **state)
     last_line_is(&result, "tain: guest small ended: ended from the console\n", true);
 }
 
+static void what_is_typed_during_the_build_is_kept(void **state)
+{
+    (void)state;
+    fake_type("ls");
+    assert_int_equal(vm_create(&vm, &config), OK);
+    assert_int_equal(vm.uart.input_end - vm.uart.input_start, 2);
+    assert_int_equal(vm_destroy(&vm), OK);
+}
+
 static void interrupts_go_to_their_vcpus(void **state)
 {
     (void)state;
@@ -346,9 +359,9 @@ static void interrupts_go_to_their_vcpus(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_vm_is_built_and_given_back),          TEST(whatever_fails_nothing_is_left_behind),
-        TEST(what_cannot_be_is_refused_in_one_line), TEST(the_last_line_says_why),
-        TEST(interrupts_go_to_their_vcpus),
+        TEST(a_vm_is_built_and_given_back),           TEST(whatever_fails_nothing_is_left_behind),
+        TEST(what_cannot_be_is_refused_in_one_line),  TEST(the_last_line_says_why),
+        TEST(what_is_typed_during_the_build_is_kept), TEST(interrupts_go_to_their_vcpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
