@@ -199,11 +199,14 @@ bool cpuid_config_row(u32 index, u64 *leaf, struct cpuid_values *mask)
     if (index >= CPUID_CONFIG_COUNT)
         return false;
     *leaf = configs[index].leaf | (u64)configs[index].subleaf << 32;
-    *mask = configs[index].direct;
+    const struct cpuid_values *direct = &configs[index].direct, *allow = &configs[index].allow;
+    *mask = (struct cpuid_values){direct->eax | allow->eax, direct->ebx | allow->ebx,
+                                  direct->ecx | allow->ecx, direct->edx | allow->edx};
     return true;
 }
 
-u64 cpuid_configure(struct tdcs_measured *measured, const struct td_params *params, u64 *bad_leaf)
+u64 cpuid_table_configure(struct tdcs_measured *measured, const struct td_params *params,
+                          u64 *bad_leaf)
 {
     const struct cpuid_values *wanted = params->cpuid;
 
