@@ -189,8 +189,7 @@ static void value_derive(const struct td_params *params, u32 leaf, u32 subleaf,
 
 static u64 refuse(const struct cpuid_config *config, u64 *bad_leaf)
 {
-    u32 subleaf = config->subleaf == CPUID_NO_SUBLEAF ? 0 : config->subleaf;
-    *bad_leaf = config->leaf | (u64)subleaf << 32;
+    *bad_leaf = config->leaf | (u64)config->subleaf << 32;
     return completion(TDX_OPERAND_INVALID, OPERAND_CPUID_CONFIG);
 }
 

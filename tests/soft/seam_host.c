@@ -6,6 +6,7 @@
 #include <ucontext.h>
 
 #include "boot/assert.h"
+#include "boot/msr.h"
 #include "boot/vmx.h"
 #include "boot/x86.h"
 #include "tdx/soft/objects.h"
@@ -213,10 +214,20 @@ struct cpuid_values processor_cpuid(u32 leaf, u32 subleaf)
     }
 }
 
+/* Every VMX control may be set and cleared; CR0 and CR4 as VMX demands them. */
 u64 processor_msr_read(u32 index)
 {
-    (void)index;
-    return 0;
+    switch (index) {
+    case MSR_VMX_CR0_FIXED0:
+        return CR0_PE | CR0_NE | CR0_PG;
+    case MSR_VMX_CR4_FIXED0:
+        return CR4_VMXE;
+    case MSR_VMX_CR0_FIXED1:
+    case MSR_VMX_CR4_FIXED1:
+        return ~0ull;
+    default:
+        return index >= MSR_VMX_BASIC && index <= MSR_VMX_BASIC + 0x12 ? 0xffffffffull << 32 : 0;
+    }
 }
 
 u64 processor_xfeatures(void) { return 0x6dbe7; }
