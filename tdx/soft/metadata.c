@@ -3,6 +3,7 @@
 
 #include "boot/assert.h"
 #include "boot/string.h"
+#include "tdx/soft/processor.h"
 #include "tdx/soft/system.h"
 
 /* An id's parts. Context and element size are the reader's business and are ignored. */
@@ -163,7 +164,7 @@ static u64 sys_value(const struct field *field, u32 element)
     case SYS_PACKAGES:
         return p->package_count;
     case SYS_FMS:
-        return element ? 0 : p->family_model_stepping;
+        return element ? 0 : processor_cpuid(1, 0).eax;
     case SYS_CMR_BASE:
         return element < p->cmr_count ? p->cmrs[element].base : 0;
     case SYS_CMR_SIZE:
