@@ -38,6 +38,11 @@ u64 packages_all(void)
     return (1ull << platform()->package_count) - 1;
 }
 
+u64 lps_all(void)
+{
+    return ~0ull >> (64 - platform()->lp_count);
+}
+
 bool keyid_is_private(u64 keyid)
 {
     const struct soft_platform *p = platform();
