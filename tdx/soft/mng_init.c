@@ -136,6 +136,8 @@ static void tdcs_fill(const struct td *td, const struct td_params *params)
     tdcs->attributes = params->attributes;
     tdcs->xfam = params->xfam;
     tdcs->config_flags = params->config_flags;
+    if (params->attributes & TD_ATTRIBUTE_SEPT_VE_DISABLE)
+        tdcs->td_ctls = TD_CTLS_PENDING_VE_DISABLE;
     tdcs->max_vcpus = params->max_vcpus;
     tdcs->num_l2_vms = params->num_l2_vms;
     tdcs->eptp = td_sept_root(td) | params->eptp_controls;
@@ -169,7 +171,7 @@ u64 tdh_mng_init(struct leaf *leaf)
     u64 bad_leaf = 0;
     status = params_check(&td, &params);
     if (!status) {
-        status = cpuid_configure(td_measured(&td), &params, &bad_leaf);
+        status = cpuid_table_configure(td_measured(&td), &params, &bad_leaf);
         leaf->regs->gpr[GPR_RCX] = status ? bad_leaf : 0;
     }
     if (!status)

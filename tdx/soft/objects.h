@@ -169,19 +169,23 @@ u64 metadata_read(const struct metadata_context *context, u64 field, u64 *value,
 /* Answers METADATA_FIRST_FIELD_ID_IN_CONTEXT and the first id in *next for the null id. */
 bool metadata_field_is_null(u64 field);
 u64 metadata_first(const struct metadata_context *context);
+/* Elements from this id to the last of its field; 0 if there is no such field. */
+u64 metadata_run(const struct metadata_context *context, u64 field);
 u64 metadata_write(const struct metadata_context *context, u64 field, u64 value, u64 mask,
                    u64 *previous);
 
 /*
  * What the vCPU's side supplies.
- * cpuid_configure: the CPUID part of MNG.INIT; OPERAND_INVALID|CPUID_CONFIG with *bad_leaf.
+ * cpuid_table_configure: the CPUID part of MNG.INIT; OPERAND_INVALID|CPUID_CONFIG with *bad_leaf.
  */
-u64 cpuid_configure(struct tdcs_measured *measured, const struct td_params *params, u64 *bad_leaf);
+u64 cpuid_table_configure(struct tdcs_measured *measured, const struct td_params *params,
+                          u64 *bad_leaf);
 void msr_bitmap_build(const struct tdcs *tdcs, void *page);
 /* The configurable entry `index`: leaf | subleaf << 32, and the bits a VMM may set. */
 bool cpuid_config_row(u32 index, u64 *leaf, struct cpuid_values *mask);
-/* VMCS and register fields of METADATA_VP that live outside struct tdvps. */
-u64 vcpu_field_read(const struct metadata_context *context, u64 field, u64 *value);
+/* Every field of METADATA_VP; as metadata_read, metadata_write and metadata_first. */
+u64 vcpu_field_read(const struct metadata_context *context, u64 field, u64 *value, u64 *next);
+u64 vcpu_field_first(const struct metadata_context *context);
 u64 vcpu_field_write(const struct metadata_context *context, u64 field, u64 value, u64 mask,
                      u64 *previous);
 

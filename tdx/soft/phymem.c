@@ -92,8 +92,7 @@ u64 tdh_phymem_page_reclaim(struct leaf *leaf)
 u64 tdh_phymem_page_wbinvd(struct leaf *leaf)
 {
     u64 page = leaf->regs->gpr[GPR_RCX];
-    if (!is_aligned(page, PAGE_BYTES) || page >> platform()->physical_address_bits ||
-        !keyid_is_private(platform_keyid(page)))
+    if (!is_aligned(page, PAGE_BYTES) || page >> platform()->physical_address_bits)
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
     struct pamt_walk walk;
     u64 status = pamt_walk(leaf, platform_address(page), OPERAND_RCX, LOCK_SHARED, &walk);
@@ -105,13 +104,12 @@ u64 tdh_phymem_page_wbinvd(struct leaf *leaf)
     return 0;
 }
 
-/* KeyIDs whose lines this package's caches may still hold. */
-static u64 keyids_to_flush(u64 package_bit)
+/* KeyIDs that a TD has given up and nobody has freed, flushed here already or not. */
+static u64 keyids_to_flush(void)
 {
     u64 keyids = 0;
     for (u32 i = 0; i < SOFT_KEYIDS_MAX; i++)
-        if (soft_system.keyids[i].state == KEYID_FLUSHED &&
-            soft_system.keyids[i].packages_to_flush & package_bit)
+        if (soft_system.keyids[i].state == KEYID_FLUSHED)
             keyids |= 1ull << i;
     return keyids;
 }
@@ -137,7 +135,7 @@ u64 tdh_phymem_cache_wb(struct leaf *leaf)
     if (command == 1 && !is_interrupted)
         return completion(TDX_WBCACHE_RESUME_ERROR, 0);
     if (command == 0) {
-        u64 keyids = keyids_to_flush(1ull << package);
+        u64 keyids = keyids_to_flush();
         if (!keyids)
             return completion(TDX_NO_HKID_READY_TO_WBCACHE, 0);
         soft_system.write_back[package].keyids = keyids;
