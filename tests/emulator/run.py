@@ -11,6 +11,7 @@ import argparse
 import os
 import re
 import select
+import signal
 import sys
 import termios
 import time
@@ -166,6 +167,7 @@ def main():
     emulator = EMULATORS[arguments.emulator](arguments.image, arguments.cpus,
                                              arguments.memory_mib)
     mode = None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up on the way out
     print("%s starts; the firmware takes some seconds%s" %
           (emulator.name, "; Ctrl-] stops it all" if sys.stdin.isatty() else ""), file=sys.stderr)
     try:
