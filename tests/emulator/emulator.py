@@ -4,6 +4,7 @@
 An Emulator is a context manager: leaving it ends the process and removes its working folder.
 Bytes of the serial line arrive through read(), which says b"" when the emulator is gone.
 """
+import ctypes
 import os
 import re
 import select
@@ -49,6 +50,15 @@ info: action=ignore
 debug: action=ignore
 clock: sync=none, time0=1000000000
 """
+
+
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
+
+
+def end_with_parent():
+    """In the new process: it is killed when ours goes, however ours goes."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 class EmulatorError(Exception):
@@ -103,7 +113,7 @@ class Emulator:
             # A session of its own: Ctrl-C at the terminal is for the guest, not for the emulator.
             self.process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL,
                                             stdout=output, stderr=subprocess.STDOUT,
-                                            start_new_session=True)
+                                            start_new_session=True, preexec_fn=end_with_parent)
         self._connect(port)
         # Bochs may yet crash before the firmware says anything: then it is started again.
         if not self.waits_for_debugger and not self._first_byte():

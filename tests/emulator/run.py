@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Runs the image in an emulator, with this terminal as its serial line.
 
-At a terminal, every key goes to the guest (Ctrl-A x ends it). Standard input that is no terminal
+At a terminal, every key goes to the guest (Ctrl-A x ends it), but Ctrl-] stops the emulator; so does
+Ctrl-C while the firmware still starts. Standard input that is no terminal
 is held back until the guest has a console and then typed line by line as the guest takes it.
 The exit status is Tain's; where Tain did not say one, the last line says why.
 """
@@ -10,6 +11,7 @@ import argparse
 import os
 import re
 import select
+import signal
 import sys
 import termios
 import time
@@ -21,6 +23,7 @@ PROMPT = re.compile(rb"[#$>] (?:\x1b\[[0-9;]*[a-zA-Z])*$")
 QUIET_S = 60  # a guest that shows no prompt, yet is silent for so long, may wait for input
 ECHO_LIMIT_S = 0.5  # a key whose echo has not come by then has none
 TAIL_BYTES = 4096
+CTRL_C, CTRL_BRACKET = b"\x03", b"\x1d"
 
 
 class Typist:
@@ -119,7 +122,19 @@ class Session:
         sys.stdout.buffer.flush()
         self.shown_bytes = len(self.transcript)
 
+    def _keys(self):
+        """What was typed at the terminal; Ctrl-] is for us."""
+        if not self.terminal or not select.select([sys.stdin], [], [], 0)[0]:
+            return b""
+        keys = os.read(sys.stdin.fileno(), 16)
+        if CTRL_BRACKET in keys:
+            raise KeyboardInterrupt
+        return keys
+
     def _progress(self, now):
+        # The firmware has the line for a console of its own: nothing may reach it.
+        if CTRL_C in self._keys():
+            raise KeyboardInterrupt
         if sys.stderr.isatty():
             sys.stderr.write("\r%s: the firmware starts: %d s" % (self.emulator.name,
                                                                   now - self.start_s))
@@ -127,8 +142,7 @@ class Session:
 
     def _type(self, now):
         if self.terminal:
-            if select.select([sys.stdin], [], [], 0)[0]:
-                self.emulator.write(os.read(sys.stdin.fileno(), 16))
+            self.emulator.write(self._keys())
         elif self.has_console:
             key = self.typist.next_key(bytes(self.transcript[-TAIL_BYTES:]), now - self.heard_s)
             if key:
@@ -153,7 +167,9 @@ def main():
     emulator = EMULATORS[arguments.emulator](arguments.image, arguments.cpus,
                                              arguments.memory_mib)
     mode = None
-    print("%s starts; the firmware takes some seconds" % emulator.name, file=sys.stderr)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up on the way out
+    print("%s starts; the firmware takes some seconds%s" %
+          (emulator.name, "; Ctrl-] stops it all" if sys.stdin.isatty() else ""), file=sys.stderr)
     try:
         with emulator:
             if sys.stdin.isatty():

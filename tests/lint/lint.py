@@ -163,7 +163,9 @@ def command(compiler, name):
         flags += arguments.efi_flags.split()
     words = compiler.split()
     if "clang" in words[0]:
-        flags = [flag for flag in flags if flag not in GCC_ONLY] + ["--target=x86_64-linux-gnu"]
+        flags = [flag for flag in flags if flag not in GCC_ONLY] + [
+            "--target=x86_64-linux-gnu",
+            "-fno-integrated-as"]  # it would read the lines of offsets.c as instructions
     return [*words, *flags, "-I."]
 
 
