@@ -144,6 +144,8 @@ static u64 id_after(const struct metadata_context *context, u32 row, u32 element
 
 u64 metadata_first(const struct metadata_context *context)
 {
+    if (context->scope == METADATA_VP)
+        return vcpu_field_first(context);
     struct table table = table_of(context->scope);
     for (u32 row = 0; row < table.count; row++)
         if (field_is_readable(&table.fields[row], context->reader))
@@ -235,7 +237,7 @@ u64 metadata_read(const struct metadata_context *context, u64 id, u64 *value, u6
     *value = 0;
     *next = ID_NULL;
     if (context->scope == METADATA_VP)
-        return vcpu_field_read(context, id, value);
+        return vcpu_field_read(context, id, value, next);
     if (is_gpa_width(context, id)) {
         *value = platform()->gpa_bits;
         return 0;

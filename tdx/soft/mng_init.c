@@ -9,7 +9,6 @@
 #define EPTP_MEMORY_TYPE_MASK 7ull
 #define EPTP_WALK_SHIFT 3
 #define EPTP_WALK_MASK (7ull << EPTP_WALK_SHIFT)
-#define TD_CTLS_PENDING_VE_DISABLE 1ull
 #define L2_VMS_MAX 3
 #define CPUID_CONFIG_MAX 48
 #define MSR_CONFIG_ARCH_CAPABILITIES 1
@@ -137,8 +136,8 @@ static void tdcs_fill(const struct td *td, const struct td_params *params)
     tdcs->attributes = params->attributes;
     tdcs->xfam = params->xfam;
     tdcs->config_flags = params->config_flags;
-    if (params->attributes & TD_ATTRIBUTE_SEPT_VE_DISABLE)
-        tdcs->td_ctls = TD_CTLS_PENDING_VE_DISABLE;
+    tdcs->td_ctls =
+        params->attributes & TD_ATTRIBUTE_SEPT_VE_DISABLE ? TD_CTLS_PENDING_VE_DISABLE : 0;
     tdcs->max_vcpus = params->max_vcpus;
     tdcs->num_l2_vms = params->num_l2_vms;
     tdcs->eptp = td_sept_root(td) | params->eptp_controls;
