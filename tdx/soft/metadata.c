@@ -304,10 +304,3 @@ u64 metadata_write(const struct metadata_context *context, u64 id, u64 value, u6
     *previous = old;
     return 0;
 }
-
-u64 metadata_run(const struct metadata_context *context, u64 id)
-{
-    struct table table = table_of(context->scope);
-    u32 row, element;
-    return field_find(table, id, &row, &element) ? table.fields[row].count - element : 0;
-}
