@@ -6,8 +6,6 @@
 /* Bits of the IDT-vectoring information that an entry may give back. */
 #define VECTORING_REUSED (INTR_VALID | INTR_VECTOR_MASK | INTR_TYPE_MASK | INTR_HAS_ERROR_CODE)
 
-#define BLOCKED_BY_STI (1ull << 0)
-#define BLOCKED_BY_MOV_SS (1ull << 1)
 #define BLOCKED_BY_NMI (1ull << 3)
 
 void event_recover(void)
@@ -74,16 +72,14 @@ static void nmi_window_set(u64 window)
 void event_nmi_prepare(struct run *run)
 {
     /* While a #VE report waits, a second #VE in the NMI handler would be a #DF: hold it off. */
-    if (!run->vcpu->pend_nmi || run->vcpu->ve.valid) {
-        nmi_window_set(0);
+    bool wanted = run->vcpu->pend_nmi && !run->vcpu->ve.valid;
+    nmi_window_set(wanted ? PROC_NMI_WINDOW : 0);
+}
+
+void event_nmi_inject(struct run *run)
+{
+    if (!run->vcpu->pend_nmi || run->vcpu->ve.valid || event_is_queued())
         return;
-    }
-    u64 blocked = seam_vmcs_read(VMCS_GUEST_INTERRUPTIBILITY);
-    if (event_is_queued() || (blocked & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS | BLOCKED_BY_NMI))) {
-        nmi_window_set(PROC_NMI_WINDOW);
-        return;
-    }
     run->vcpu->pend_nmi = 0;
-    nmi_window_set(0);
     seam_vmcs_write(VMCS_ENTRY_INTR_INFO, INTR_VALID | INTR_TYPE_NMI | VECTOR_NMI);
 }

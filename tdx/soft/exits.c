@@ -120,10 +120,9 @@ static enum outcome handle_preemption_timer(struct run *run)
     return interrupt_arrived(run, (u8)vector);
 }
 
-/* event_nmi_prepare injects it before the next entry. */
 static enum outcome handle_nmi_window(struct run *run)
 {
-    (void)run;
+    event_nmi_inject(run);
     return OUTCOME_RESUME;
 }
 

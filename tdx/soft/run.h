@@ -51,8 +51,10 @@ struct ve_report {
     u64 qualification, gla, gpa;
 };
 enum outcome event_virtualization(struct run *run, const struct ve_report *report);
-/* Before each entry: the pending NMI, or a window to wait for. */
+/* Before each entry: an exit is asked for as soon as the guest can take the pending NMI. */
 void event_nmi_prepare(struct run *run);
+/* At that exit. */
+void event_nmi_inject(struct run *run);
 
 /* interrupts.c: posted interrupts, done in software. */
 void interrupts_take_posted(struct tdvps *vcpu);

@@ -17,6 +17,7 @@
 
 enum source {
     NOTHING, /* it exists, and nobody may read or write it */
+    ZERO,    /* reads as 0 */
     VMCS,
     TDVPS_BYTES,
     POSTED_VECTOR,
@@ -48,6 +49,7 @@ static const struct vp_field {
 #define ARGUMENT_TDVPS_BYTES(member) \
     offsetof(struct tdvps, member), sizeof(((struct tdvps *)0)->member)
 #define ARGUMENT_NOTHING(unused) 0, 0
+#define ARGUMENT_ZERO(unused) 0, 0
 #define ARGUMENT_POSTED_VECTOR(unused) 0, 0
 #define ARGUMENT_POSTED_DESCRIPTOR(unused) 0, 0
 #define ARGUMENT_SHARED_EPTP(unused) 0, 0
@@ -145,6 +147,7 @@ static u64 place_read(const struct metadata_context *context, const struct place
     case XFAM:
         return context->td->tdcs->xfam;
     case NOTHING:
+    case ZERO:
         break;
     }
     return 0;

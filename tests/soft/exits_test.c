@@ -104,12 +104,12 @@ static void nmi_waits_for_the_ve_report_to_be_fetched(void **state)
     assert_int_equal(injected(), 0);
     assert_false(vmcs[VMCS_PROC_CONTROLS] & PROC_NMI_WINDOW);
     run.vcpu->ve.valid = 0;
-    vmcs[VMCS_GUEST_INTERRUPTIBILITY] = 1;
     event_nmi_prepare(&run);
+    assert_int_equal(injected(), 0);
     assert_true(vmcs[VMCS_PROC_CONTROLS] & PROC_NMI_WINDOW);
-    vmcs[VMCS_GUEST_INTERRUPTIBILITY] = 0;
-    event_nmi_prepare(&run);
+    assert_int_equal(exits(EXIT_NMI_WINDOW), OUTCOME_RESUME);
     assert_int_equal(injected(), INTR_VALID | INTR_TYPE_NMI | VECTOR_NMI);
+    event_nmi_prepare(&run);
     assert_false(vmcs[VMCS_PROC_CONTROLS] & PROC_NMI_WINDOW);
     assert_false(run.vcpu->pend_nmi);
 }
