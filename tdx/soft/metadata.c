@@ -3,7 +3,6 @@
 
 #include "boot/assert.h"
 #include "boot/string.h"
-#include "tdx/soft/processor.h"
 #include "tdx/soft/system.h"
 
 /* An id's parts. Context, element size and NON_ARCH are ignored: class and code are unique. */
@@ -174,7 +173,7 @@ static u64 sys_value(const struct field *field, u32 element)
     case SYS_PACKAGES:
         return p->package_count;
     case SYS_FMS:
-        return element ? 0 : processor_cpuid(1, 0).eax;
+        return element ? 0 : p->family_model_stepping;
     case SYS_CMR_BASE:
         return element < p->cmr_count ? p->cmrs[element].base : 0;
     case SYS_CMR_SIZE:
@@ -303,11 +302,4 @@ u64 metadata_write(const struct metadata_context *context, u64 id, u64 value, u6
     memcpy(td_element(context, field, element), &merged, field->element_bytes);
     *previous = old;
     return 0;
-}
-
-u64 metadata_run(const struct metadata_context *context, u64 id)
-{
-    struct table table = table_of(context->scope);
-    u32 row, element;
-    return field_find(table, id, &row, &element) ? table.fields[row].count - element : 0;
 }

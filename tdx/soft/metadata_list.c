@@ -11,18 +11,31 @@
 #define LIST_QUADWORDS (PAGE_BYTES / sizeof(u64))
 #define LIST_SEQUENCES_SHIFT 16
 #define ID_LAST_FIELD_SHIFT 38
+#define ID_NON_ARCH (1ull << 63)
+#define SEQUENCE_MAX 512 /* LAST_FIELD has 9 bits */
 #define ID_NONE (~0ull)
 
-/* Writes the sequence that starts at *id and moves on; false if it does not fit any more. */
+/* Ids that differ by one, of one class and size, share a sequence; NON_ARCH does not matter. */
+static bool id_follows(u64 id, u64 next)
+{
+    return (next & ~ID_NON_ARCH) == (id & ~ID_NON_ARCH) + 1;
+}
+
+/* Writes the sequence that starts at *id and moves on; false if the page is full. */
 static bool sequence_write(const struct metadata_context *context, u64 *id, u64 *list, u64 *used)
 {
-    u64 count = metadata_run(context, *id), next = ID_NONE;
-    if (*used + 1 + count > LIST_QUADWORDS)
+    u64 header = *used, count = 0, first = *id, now;
+    if (*used + 2 > LIST_QUADWORDS)
         return false;
-    list[(*used)++] = *id | (count - 1) << ID_LAST_FIELD_SHIFT;
-    for (u64 i = 0; i < count; i++, *id = next)
-        if (metadata_read(context, *id, &list[(*used)++], &next))
-            return false;
+    (*used)++;
+    do {
+        now = *id;
+        if (metadata_read(context, now, &list[*used], id))
+            break;
+        (*used)++;
+        count++;
+    } while (id_follows(now, *id) && count < SEQUENCE_MAX && *used < LIST_QUADWORDS);
+    list[header] = first | (count - 1) << ID_LAST_FIELD_SHIFT;
     return true;
 }
 

@@ -169,8 +169,6 @@ u64 metadata_read(const struct metadata_context *context, u64 field, u64 *value,
 /* Answers METADATA_FIRST_FIELD_ID_IN_CONTEXT and the first id in *next for the null id. */
 bool metadata_field_is_null(u64 field);
 u64 metadata_first(const struct metadata_context *context);
-/* Elements from this id to the last of its field; 0 if there is no such field. */
-u64 metadata_run(const struct metadata_context *context, u64 field);
 u64 metadata_write(const struct metadata_context *context, u64 field, u64 value, u64 mask,
                    u64 *previous);
 

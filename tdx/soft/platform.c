@@ -49,9 +49,10 @@ bool keyid_is_private(u64 keyid)
     return keyid >= p->shared_keyids && keyid < p->shared_keyids + p->private_keyids;
 }
 
+/* What the processor has, the module can switch and the ABI knows. */
 u64 xfam_fixed0(void)
 {
-    return (XFAM_FIXED0 & processor_xfeatures()) | XFAM_FIXED1;
+    return (XFAM_FIXED0 & platform()->xfam & processor_xfeatures()) | XFAM_FIXED1;
 }
 
 u64 operand_shared(u64 address, u64 align_bytes, enum tdx_operand operand)

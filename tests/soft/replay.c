@@ -30,6 +30,8 @@ static struct soft_platform modelled = {
     .seam_base = 0x7e000000,
     .seam_bytes = 32 * MIB,
     .tsc_hz = 2000000000,
+    .xfam = ~0ull,
+    .family_model_stepping = 0x806f8,
     .wbinvd_blocks = 4,
 };
 static bool is_installed;

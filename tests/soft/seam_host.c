@@ -156,10 +156,9 @@ void seam_vmcs_write(u32 field, u64 value)
     *vmcs_field(field) = value;
 }
 
-/* A guest that never ran is put into 64-bit mode at RIP 0, as the traces assume. */
+/* A guest that never ran is put into 64-bit mode, as the traces assume. */
 static void guest_start(void)
 {
-    seam_vmcs_write(VMCS_GUEST_RIP, 0);
     seam_vmcs_write(VMCS_GUEST_CR0, seam_vmcs_read(VMCS_GUEST_CR0) | CR0_PG);
     seam_vmcs_write(VMCS_GUEST_EFER, seam_vmcs_read(VMCS_GUEST_EFER) | EFER_LMA);
     seam_vmcs_write(VMCS_GUEST_CS_ACCESS, seam_vmcs_read(VMCS_GUEST_CS_ACCESS) | SEGMENT_LONG);
