@@ -192,14 +192,28 @@ static u64 tdvps_bytes_write(struct tdvps *vcpu, const struct place *place, u64 
     return 0;
 }
 
+/* The width of a VMCS field is in its encoding: 16, 64, 32 or the machine's 64 bits. */
+static u64 vmcs_value_mask(u32 encoding)
+{
+    static const u64 masks[] = {0xffff, ~0ull, 0xffffffff, ~0ull};
+    return masks[encoding >> 13 & 3];
+}
+
+static u64 vmcs_write(u32 encoding, u64 value)
+{
+    if (value & ~vmcs_value_mask(encoding))
+        return completion(TDX_METADATA_FIELD_VALUE_NOT_VALID, 0);
+    seam_vmcs_write(encoding, value);
+    return 0;
+}
+
 static u64 place_write(struct tdvps *vcpu, const struct place *place, u64 value)
 {
     u64 invalid = completion(TDX_METADATA_FIELD_VALUE_NOT_VALID, 0);
 
     switch ((enum source)place->field->source) {
     case VMCS:
-        seam_vmcs_write(place->field->argument + place->element * place->field->step, value);
-        return 0;
+        return vmcs_write(place->field->argument + place->element * place->field->step, value);
     case TDVPS_BYTES:
         return tdvps_bytes_write(vcpu, place, value);
     case POSTED_VECTOR:
