@@ -2,69 +2,66 @@
 #include "mm/caches.h"
 
 #include "boot/assert.h"
-#include "boot/phys.h"
-#include "boot/string.h"
 
-static void block_zero(hpa_t first, u32 block_pages)
+static void page_cache_init(struct page_cache *cache, enum page_owner owner)
 {
-    for (u32 i = 0; i < block_pages; i++)
-        memset(phys_to_virt(hpa(first.raw + i * PAGE_BYTES)), 0, PAGE_BYTES);
-}
-
-/* Fills to the brim only when short: a fill every few faults, not at each. */
-static enum error cache_fill(struct page_cache *cache)
-{
-    if (cache->count >= PAGE_CACHE_MINIMUM)
-        return OK;
-    while (cache->count < PAGE_CACHE_CAPACITY) {
-        hpa_t first;
-        enum error error = pages_allocate(cache->owner, cache->block_pages, 1, &first);
-        if (error)
-            return cache->count >= PAGE_CACHE_MINIMUM ? OK : error;
-        if (cache->content == CONTENT_ZEROED)
-            block_zero(first, cache->block_pages);
-        cache->pages[cache->count++] = first;
-    }
-    return OK;
-}
-
-static void cache_drain(struct page_cache *cache)
-{
-    while (cache->count)
-        pages_free(cache->pages[--cache->count], cache->block_pages);
+    cache->count = 0;
+    cache->owner = owner;
 }
 
 void vcpu_caches_init(struct vcpu_caches *caches)
 {
-    *caches = (struct vcpu_caches){
-        .mirror_tables = {.owner = PAGE_MIRROR_TABLE, .block_pages = 1},
-        .mirror_directories = {.owner = PAGE_MIRROR_TABLE, .block_pages = 2},
-        .external_tables = {.owner = PAGE_EXTERNAL, .block_pages = 1, .content = CONTENT_ANY},
-        .private_pages = {.owner = PAGE_PRIVATE, .block_pages = 1, .content = CONTENT_ANY},
-        .direct_tables = {.owner = PAGE_DIRECT_TABLE, .block_pages = 1},
-    };
+    page_cache_init(&caches->mirror_tables, PAGE_MIRROR_TABLE);
+    page_cache_init(&caches->external_tables, PAGE_EXTERNAL);
+    page_cache_init(&caches->private_pages, PAGE_PRIVATE);
+    page_cache_init(&caches->direct_tables, PAGE_DIRECT_TABLE);
+}
+
+/* Tables start with every entry absent; what the module is given, the module initialises. */
+static enum error page_for(enum page_owner owner, hpa_t *page)
+{
+    if (owner == PAGE_MIRROR_TABLE || owner == PAGE_DIRECT_TABLE)
+        return page_allocate_zeroed(owner, page);
+    return page_allocate(owner, page);
+}
+
+enum error page_cache_fill(struct page_cache *cache)
+{
+    if (cache->count >= PAGE_CACHE_MINIMUM)
+        return OK;
+    while (cache->count < PAGE_CACHE_CAPACITY) {
+        hpa_t page;
+        if (page_for(cache->owner, &page))
+            break;
+        cache->pages[cache->count++] = page;
+    }
+    return cache->count >= PAGE_CACHE_MINIMUM ? OK : ERR_NO_MEMORY;
 }
 
 enum error vcpu_caches_fill(struct vcpu_caches *caches)
 {
-    struct page_cache *const all[] = {&caches->mirror_tables, &caches->mirror_directories,
-                                      &caches->external_tables, &caches->private_pages,
-                                      &caches->direct_tables};
-    for (u32 i = 0; i < ARRAY_LENGTH(all); i++) {
-        enum error error = cache_fill(all[i]);
-        if (error)
-            return error;
-    }
-    return OK;
+    enum error error = page_cache_fill(&caches->mirror_tables);
+    if (!error)
+        error = page_cache_fill(&caches->external_tables);
+    if (!error)
+        error = page_cache_fill(&caches->private_pages);
+    if (!error)
+        error = page_cache_fill(&caches->direct_tables);
+    return error;
+}
+
+static void page_cache_drain(struct page_cache *cache)
+{
+    while (cache->count)
+        page_free(cache->pages[--cache->count]);
 }
 
 void vcpu_caches_drain(struct vcpu_caches *caches)
 {
-    cache_drain(&caches->mirror_tables);
-    cache_drain(&caches->mirror_directories);
-    cache_drain(&caches->external_tables);
-    cache_drain(&caches->private_pages);
-    cache_drain(&caches->direct_tables);
+    page_cache_drain(&caches->mirror_tables);
+    page_cache_drain(&caches->external_tables);
+    page_cache_drain(&caches->private_pages);
+    page_cache_drain(&caches->direct_tables);
 }
 
 hpa_t page_cache_take(struct page_cache *cache)
@@ -73,10 +70,11 @@ hpa_t page_cache_take(struct page_cache *cache)
     return cache->pages[--cache->count];
 }
 
-void page_cache_return(struct page_cache *cache, hpa_t block)
+void page_cache_return(struct page_cache *cache, hpa_t page)
 {
-    if (cache->count == PAGE_CACHE_CAPACITY)
-        pages_free(block, cache->block_pages);
+    ASSERT(page_owner(page) == cache->owner);
+    if (cache->count < PAGE_CACHE_CAPACITY)
+        cache->pages[cache->count++] = page;
     else
-        cache->pages[cache->count++] = block;
+        page_free(page);
 }

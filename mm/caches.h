@@ -14,22 +14,16 @@
 #define PAGE_CACHE_MINIMUM 5
 
 struct page_cache {
-    hpa_t pages[PAGE_CACHE_CAPACITY]; /* the first page of each block */
-    u32 count;                        /* blocks */
-    u32 block_pages;
+    hpa_t pages[PAGE_CACHE_CAPACITY];
+    u32 count;
     enum page_owner owner;
-    enum page_content {
-        CONTENT_ZEROED,
-        CONTENT_ANY, /* whoever takes it fills it */
-    } content;
 };
 
 struct vcpu_caches {
-    struct page_cache mirror_tables;      /* page tables of the mirror */
-    struct page_cache mirror_directories; /* tables that point to tables: two pages each */
+    struct page_cache mirror_tables; /* zeroed */
     struct page_cache external_tables;
     struct page_cache private_pages;
-    struct page_cache direct_tables;
+    struct page_cache direct_tables; /* zeroed */
 };
 
 void vcpu_caches_init(struct vcpu_caches *caches);
@@ -38,10 +32,17 @@ enum error vcpu_caches_fill(struct vcpu_caches *caches);
 /* Gives every page back to the allocator. */
 void vcpu_caches_drain(struct vcpu_caches *caches);
 
-/* Takes one block; the cache must not be empty (ASSERT): filling it before was the caller's duty.
+/*
+ * Tops up one cache that is under its minimum, as far as its capacity; ERR_NO_MEMORY if it is
+ * still under its minimum then.
  */
+enum error page_cache_fill(struct page_cache *cache);
+/* Takes one; the cache must not be empty (ASSERT): filling it before was the caller's duty. */
 hpa_t page_cache_take(struct page_cache *cache);
-/* Returns a block that was not used; to the allocator when the cache is full. */
+/*
+ * Returns a page that was not used (a table page still zeroed); to the allocator when the cache is
+ * full.
+ */
 void page_cache_return(struct page_cache *cache, hpa_t page);
 
 #endif

@@ -2,177 +2,214 @@
 #include "mm/mirror.h"
 
 #include "boot/assert.h"
-#include "boot/string.h"
-#include "mm/mirror_table.h"
+#include "boot/log.h"
+#include "mm/mirror_entry.h"
+
+#define ROOT_LEVEL LEVEL_512G
+#define GPA_BITS_MAX 48 /* what four levels reach */
+
+bool slot_freeze(struct mirror *mirror, mirror_slot *slot, struct mirror_entry old)
+{
+    ASSERT(!entry_is_frozen(old));
+    u64 expected = old.raw;
+    if (atomic_compare_exchange_strong(slot, &expected, old.raw | ENTRY_FROZEN))
+        return true;
+    atomic_fetch_add(&mirror->stats.races_lost, 1);
+    return false;
+}
+
+void slot_publish(mirror_slot *slot, struct mirror_entry entry)
+{
+    ASSERT(!entry_is_frozen(entry));
+    u64 before = atomic_exchange(slot, entry.raw);
+    /* Nobody but who froze it may touch a frozen entry. */
+    ASSERT(before & ENTRY_FROZEN);
+}
 
 enum error mirror_init(struct mirror *mirror, u32 gpa_bits, const struct mirror_ops *ops,
                        void *owner)
 {
-    *mirror = (struct mirror){.lock = SHARED_LOCK_INIT(RANK_MIRROR, "mirror"),
-                              .ops = ops,
-                              .owner = owner,
-                              .frames = 1ull << (gpa_bits - PAGE_SHIFT)};
-    enum error error = pages_allocate(PAGE_MIRROR_TABLE, MIRROR_DIRECTORY_PAGES, 1, &mirror->root);
-    for (u32 i = 0; !error && i < MIRROR_DIRECTORY_PAGES; i++)
-        memset(phys_to_virt(hpa(mirror->root.raw + i * PAGE_BYTES)), 0, PAGE_BYTES);
-    return error;
-}
-
-mirror_slot_t *mirror_walk(const struct mirror *mirror, gfn_t frame, enum level *missing)
-{
-    hpa_t table = mirror->root;
-    for (enum level level = MIRROR_ROOT_LEVEL; level > LEVEL_4K; level--) {
-        struct mirror_entry entry = mirror_slot_read(mirror_slot(table, level_index(frame, level)));
-        if (!mirror_entry_is_present(entry)) {
-            *missing = level;
-            return NULL;
-        }
-        table = mirror_entry_address(entry);
+    *mirror = (struct mirror){
+        .lock = SHARED_LOCK_INIT(RANK_MIRROR, "mirror"),
+        .root = HPA_NONE,
+        .ops = ops,
+        .owner = owner,
+    };
+    if (gpa_bits <= PAGE_SHIFT || gpa_bits > GPA_BITS_MAX) {
+        log_line("mirror: a private GPA of %u bits: four levels reach %u", gpa_bits, GPA_BITS_MAX);
+        return ERR_UNSUPPORTED;
     }
-    return mirror_slot(table, level_index(frame, LEVEL_4K));
+    mirror->frames = 1ull << (gpa_bits - PAGE_SHIFT);
+    return page_allocate_zeroed(PAGE_MIRROR_TABLE, &mirror->root);
 }
 
-hpa_t mirror_lookup(struct mirror *mirror, gfn_t frame)
-{
-    enum level missing;
-    if (frame.raw >= mirror->frames)
-        return HPA_NONE;
-    mirror_slot_t *slot = mirror_walk(mirror, frame, &missing);
-    if (!slot)
-        return HPA_NONE;
-    struct mirror_entry entry = mirror_slot_read(slot);
-    return mirror_entry_is_present(entry) ? mirror_entry_address(entry) : HPA_NONE;
-}
-
-/* Counts why a change did not happen; returns `error`. */
-static enum error change_failed(struct mirror *mirror, enum error error)
-{
-    if (error == ERR_BUSY)
-        mirror->stats.busy++;
-    return error;
-}
-
-/*
- * Links a new table under the entry of `frame` at `level` in `directory`. Pages that are not used
- * go back to the caches without the owner hearing of them.
- */
-static enum error table_link(struct mirror *mirror, struct vcpu_caches *caches, hpa_t directory,
-                             gfn_t frame, enum level level)
-{
-    u32 index = level_index(frame, level);
-    mirror_slot_t *slot = mirror_slot(directory, index);
-    if (!mirror_slot_freeze(slot, mirror_entry_none)) {
-        mirror->stats.races_lost++;
-        return ERR_BUSY;
-    }
-
-    struct page_cache *tables =
-        level == LEVEL_2M ? &caches->mirror_tables : &caches->mirror_directories;
-    hpa_t table = page_cache_take(tables);
-    hpa_t external = page_cache_take(&caches->external_tables);
-    enum error error = mirror->ops->link_table(mirror->owner, frame, level, external);
-    if (error) {
-        mirror_slot_publish(slot, mirror_entry_none);
-        page_cache_return(tables, table);
-        page_cache_return(&caches->external_tables, external);
-        return change_failed(mirror, error);
-    }
-    atomic_store(mirror_external_slot(directory, index), external.raw);
-    mirror->stats.external_taken++;
-    mirror->stats.tables++;
-    mirror_slot_publish(slot, mirror_entry_table(table));
-    return OK;
-}
-
-/* What a leaf is filled with; decides which call its owner gets. */
-struct leaf_source {
-    enum leaf_kind {
-        LEAF_COPIED,  /* before finalize: the content of `page`, measured */
-        LEAF_PENDING, /* after finalize */
-    } kind;
-    hpa_t page;
+/* What a map puts at the end of the walk. */
+struct leaf_request {
+    struct mirror *mirror;
+    struct vcpu_caches *caches;
+    gfn_t frame;
+    enum level level;
+    hpa_t source; /* HPA_NONE: a page without content, after finalize */
 };
 
-static enum error leaf_set(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame,
-                           mirror_slot_t *slot, struct leaf_source source)
+static void count_busy(struct mirror *mirror, enum error error)
 {
-    struct mirror_entry old = mirror_slot_read(slot);
-    if (mirror_entry_is_present(old))
-        return source.kind == LEAF_PENDING ? OK : ERR_EXISTS;
-    if (!mirror_slot_freeze(slot, mirror_entry_none)) {
-        mirror->stats.races_lost++;
-        return ERR_BUSY;
-    }
+    if (error == ERR_BUSY)
+        atomic_fetch_add(&mirror->stats.busy, 1);
+}
 
-    hpa_t page = page_cache_take(&caches->private_pages);
-    enum error error = source.kind == LEAF_PENDING
-                           ? mirror->ops->set_leaf(mirror->owner, frame, LEVEL_4K, page)
-                           : mirror->ops->add_leaf(mirror->owner, frame, page, source.page);
+/* Links a table under an absent entry at `level`. */
+static enum error table_link(const struct leaf_request *request, mirror_slot *slot,
+                             enum level level)
+{
+    struct mirror *mirror = request->mirror;
+    struct mirror_entry absent = {0};
+    if (!slot_freeze(mirror, slot, absent))
+        return ERR_BUSY;
+    hpa_t table = page_cache_take(&request->caches->mirror_tables);
+    hpa_t external = page_cache_take(&request->caches->external_tables);
+    enum error error =
+        mirror->ops->link_table(mirror->owner, frame_align(request->frame, level), level, external);
     if (error) {
-        mirror_slot_publish(slot, mirror_entry_none);
-        page_cache_return(&caches->private_pages, page);
-        return change_failed(mirror, error);
+        slot_publish(slot, absent);
+        page_cache_return(&request->caches->mirror_tables, table);
+        page_cache_return(&request->caches->external_tables, external);
+        count_busy(mirror, error);
+        return error;
     }
-    mirror->stats.leaves++;
-    mirror_slot_publish(slot, mirror_entry_leaf(page));
+    page_set_partner(table, external);
+    atomic_fetch_add(&mirror->stats.external_taken, 1);
+    atomic_fetch_add(&mirror->stats.tables, 1);
+    slot_publish(slot, entry_of_table(table));
     return OK;
 }
 
-/* With the lock shared: down from the root, linking what is missing, to the leaf. */
-static enum error map_locked(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame,
-                             struct leaf_source source)
+static enum error leaf_set(const struct leaf_request *request, mirror_slot *slot)
 {
-    hpa_t table = mirror->root;
-    for (enum level level = MIRROR_ROOT_LEVEL; level > LEVEL_4K; level--) {
-        mirror_slot_t *slot = mirror_slot(table, level_index(frame, level));
-        struct mirror_entry entry = mirror_slot_read(slot);
-        if (mirror_entry_is_frozen(entry)) {
-            mirror->stats.races_lost++;
-            return ERR_BUSY;
-        }
-        if (!mirror_entry_is_present(entry)) {
-            enum error error = table_link(mirror, caches, table, frame, level);
-            if (error)
-                return error;
-            entry = mirror_slot_read(slot);
-        }
-        table = mirror_entry_address(entry);
+    struct mirror *mirror = request->mirror;
+    struct mirror_entry absent = {0};
+    if (!slot_freeze(mirror, slot, absent))
+        return ERR_BUSY;
+    hpa_t page = page_cache_take(&request->caches->private_pages);
+    enum error error =
+        hpa_is_none(request->source)
+            ? mirror->ops->set_leaf(mirror->owner, request->frame, request->level, page)
+            : mirror->ops->add_leaf(mirror->owner, request->frame, page, request->source);
+    if (error) {
+        slot_publish(slot, absent);
+        page_cache_return(&request->caches->private_pages, page);
+        count_busy(mirror, error);
+        return error;
     }
-    return leaf_set(mirror, caches, frame, mirror_slot(table, level_index(frame, LEVEL_4K)),
-                    source);
+    atomic_fetch_add(&mirror->stats.leaves, 1);
+    slot_publish(slot, entry_of_leaf(page, request->level));
+    return OK;
 }
 
-static enum error map(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame,
-                      struct leaf_source source)
+/* What a map does about an entry in its way that is neither absent nor a table to go down. */
+static enum error entry_in_the_way(const struct leaf_request *request, struct mirror_entry entry)
 {
-    if (frame.raw >= mirror->frames)
+    if (entry_is_frozen(entry)) {
+        atomic_fetch_add(&request->mirror->stats.races_lost, 1);
+        return ERR_BUSY;
+    }
+    if (entry_is_blocked(entry)) {
+        log_line("mirror: GPA 0x%llx is blocked: its removal did not end",
+                 (unsigned long long)gfn_to_gpa(request->frame).raw);
+        return ERR_REFUSED;
+    }
+    return hpa_is_none(request->source) ? OK : ERR_EXISTS;
+}
+
+/* Under the shared lock. */
+static enum error leaf_request_run(const struct leaf_request *request)
+{
+    hpa_t table = request->mirror->root;
+    enum level level = ROOT_LEVEL;
+    for (;;) {
+        mirror_slot *slot = table_slot(table, request->frame, level);
+        struct mirror_entry entry = slot_read(slot);
+        if (entry_is_absent(entry) && level == request->level)
+            return leaf_set(request, slot);
+        if (entry_is_absent(entry)) {
+            enum error error = table_link(request, slot, level);
+            if (error)
+                return error;
+            entry = slot_read(slot);
+        }
+        if (!entry_is_present(entry) || entry_is_leaf(entry, level))
+            return entry_in_the_way(request, entry);
+        table = entry_page(entry);
+        level--;
+    }
+}
+
+static enum error leaf_request_start(const struct leaf_request *request)
+{
+    struct mirror *mirror = request->mirror;
+    if (request->frame.raw >= mirror->frames)
         return ERR_RANGE;
-    enum error error = vcpu_caches_fill(caches);
+    enum error error = page_cache_fill(&request->caches->mirror_tables);
+    if (!error)
+        error = page_cache_fill(&request->caches->external_tables);
+    if (!error)
+        error = page_cache_fill(&request->caches->private_pages);
     if (error)
         return error;
     lock_share(&mirror->lock);
-    error = map_locked(mirror, caches, frame, source);
+    error = hpa_is_none(mirror->root) ? ERR_STATE : leaf_request_run(request);
     lock_unshare(&mirror->lock);
     return error;
 }
 
 enum error mirror_map(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame)
 {
-    return map(mirror, caches, frame, (struct leaf_source){LEAF_PENDING, HPA_NONE});
+    struct leaf_request request = {mirror, caches, frame, LEVEL_4K, HPA_NONE};
+    return leaf_request_start(&request);
 }
 
 enum error mirror_add(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame, hpa_t source)
 {
-    return map(mirror, caches, frame, (struct leaf_source){LEAF_COPIED, source});
+    struct leaf_request request = {mirror, caches, frame, LEVEL_4K, source};
+    return leaf_request_start(&request);
 }
 
-enum error mirror_corrupt_for_test(struct mirror *mirror, gfn_t frame)
+/*
+ * The slot that decides about `frame`: the lowest one that its tables reach. *level is its level.
+ * Tables live as long as the mirror: a walk needs no lock.
+ */
+static mirror_slot *slot_find(struct mirror *mirror, gfn_t frame, enum level *level)
 {
-    enum level missing;
-    mirror_slot_t *slot = frame.raw < mirror->frames ? mirror_walk(mirror, frame, &missing) : NULL;
-    if (!slot || !mirror_entry_is_present(mirror_slot_read(slot)))
-        return ERR_NOT_FOUND;
-    /* Another page than the module has there. */
-    atomic_fetch_xor(slot, PAGE_BYTES);
-    return OK;
+    hpa_t table = mirror->root;
+    for (*level = ROOT_LEVEL;; --*level) {
+        mirror_slot *slot = table_slot(table, frame, *level);
+        struct mirror_entry entry = slot_read(slot);
+        if (*level == LEVEL_4K || !entry_is_present(entry) || entry_is_leaf(entry, *level))
+            return slot;
+        table = entry_page(entry);
+    }
+}
+
+hpa_t mirror_lookup(struct mirror *mirror, gfn_t frame)
+{
+    if (frame.raw >= mirror->frames || hpa_is_none(mirror->root))
+        return HPA_NONE;
+    enum level level;
+    struct mirror_entry entry = slot_read(slot_find(mirror, frame, &level));
+    if (!entry_is_present(entry))
+        return HPA_NONE;
+    return hpa(entry_page(entry).raw + (frame.raw % level_pages(level)) * PAGE_BYTES);
+}
+
+mirror_slot *mirror_leaf_find(struct mirror *mirror, gfn_t *frame, gfn_t end)
+{
+    while (frame->raw < end.raw) {
+        enum level level;
+        mirror_slot *slot = slot_find(mirror, *frame, &level);
+        if (entry_is_leaf(slot_read(slot), level))
+            return slot;
+        *frame = gfn(frame_align(*frame, level).raw + level_pages(level));
+    }
+    *frame = end;
+    return NULL;
 }

@@ -42,10 +42,10 @@ struct mirror_ops {
     /* After finalize: maps `page`, pending until the guest accepts it. */
     enum error (*set_leaf)(void *owner, gfn_t frame, enum level level, hpa_t page);
     enum error (*block)(void *owner, gfn_t frame, enum level level);
-    /* Undoes block; the mapping is as before. */
-    enum error (*unblock)(void *owner, gfn_t frame, enum level level);
     /* Starts a new TLB epoch and makes every vCPU leave the guest: one serialised unit. */
     enum error (*track)(void *owner);
+    /* Undoes a block that was tracked. May be null: the leaf then stays blocked. */
+    enum error (*unblock)(void *owner, gfn_t frame, enum level level);
     /* Unmaps a blocked leaf; afterwards `page` is the VMM's again and clean. */
     enum error (*remove_leaf)(void *owner, gfn_t frame, enum level level, hpa_t page);
     /* Keeps vCPUs out of the guest / lets them in again, for the one retry of a busy removal. */
@@ -70,7 +70,7 @@ struct mirror_stats {
 
 struct mirror {
     struct shared_lock lock; /* maps share, removals exclude */
-    hpa_t root;              /* a directory (mm/mirror_table.h) */
+    hpa_t root;
     const struct mirror_ops *ops;
     void *owner;
     u64 frames; /* GFNs are in [0, frames) */
@@ -89,12 +89,17 @@ enum error mirror_init(struct mirror *mirror, u32 gpa_bits, const struct mirror_
  */
 enum error mirror_map(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame);
 
-/* The same before finalize: the page gets the content of `source` (one page), measured. */
+/*
+ * The same before finalize: the page gets the content of `source` (one page), measured.
+ * ERR_EXISTS: the frame is mapped, with other content.
+ */
 enum error mirror_add(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame, hpa_t source);
 
 /*
  * Unmaps every leaf in [start, end) and frees its page: block all, track once, remove all.
- * On ERR_REFUSED what is left is mapped as before; *done is the first frame that is not removed.
+ * On an error *done is the first frame that is not removed; the frames from there on are mapped as
+ * before, or, where the owner could not unblock them, blocked: a map there is ERR_REFUSED, and a
+ * later removal takes them up where this one stopped.
  */
 enum error mirror_remove_range(struct mirror *mirror, gfn_t start, gfn_t end, gfn_t *done);
 

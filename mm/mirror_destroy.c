@@ -1,72 +1,79 @@
 /* SPDX-License-Identifier: MIT */
-/* The end of a mirror: the TD's key is free, no vCPU is left, nobody walks any more. */
+/* The end of a mirror: leaves, then tables from the bottom up, and the root last. */
 #include "mm/mirror.h"
 
+#include "boot/assert.h"
 #include "boot/log.h"
-#include "mm/mirror_table.h"
+#include "mm/mirror_entry.h"
 
-/* Gives `page` back to the allocator, or leaks it if its owner keeps it. */
-static bool page_return(struct mirror *mirror, hpa_t page, const char *what, gfn_t frame)
+/* Takes `page` back from the owner into the allocator, or leaks it. */
+static bool page_recover(struct mirror *mirror, hpa_t page)
 {
-    if (mirror->ops->reclaim_page(mirror->owner, page) == OK) {
-        page_free(page);
-        return true;
+    enum error error = mirror->ops->reclaim_page(mirror->owner, page);
+    if (error == ERR_BUSY) {
+        atomic_fetch_add(&mirror->stats.busy, 1);
+        error = mirror->ops->reclaim_page(mirror->owner, page);
     }
-    log_line("mirror: %s 0x%llx at GPA 0x%llx is leaked: the module did not give it back", what,
-             (unsigned long long)page.raw, (unsigned long long)gfn_to_gpa(frame).raw);
-    page_set_owner(page, PAGE_LEAKED);
-    return false;
-}
-
-static void leaf_return(struct mirror *mirror, gfn_t frame, hpa_t page)
-{
-    if (!page_return(mirror, page, "private page", frame))
-        mirror->stats.private_leaked++;
-    mirror->stats.leaves--;
-}
-
-static void table_return(struct mirror *mirror, gfn_t frame, hpa_t external)
-{
-    if (page_return(mirror, external, "external table", frame))
-        mirror->stats.external_returned++;
+    if (error)
+        page_set_owner(page, PAGE_LEAKED);
     else
-        mirror->stats.external_leaked++;
-    mirror->stats.tables--;
+        page_free(page);
+    return !error;
 }
 
-/* A page table: its leaves, then itself. */
-static void page_table_destroy(struct mirror *mirror, gfn_t first, hpa_t table)
+static void leaf_destroy(struct mirror *mirror, struct mirror_entry entry, enum level level)
 {
-    for (u32 i = 0; i < TABLE_ENTRIES; i++) {
-        struct mirror_entry entry = mirror_slot_read(mirror_slot(table, i));
-        if (mirror_entry_is_present(entry))
-            leaf_return(mirror, gfn(first.raw + i), mirror_entry_address(entry));
-    }
-    page_free(table);
+    for (u64 i = 0; i < level_pages(level); i++)
+        if (!page_recover(mirror, hpa(entry_page(entry).raw + i * PAGE_BYTES)))
+            atomic_fetch_add(&mirror->stats.private_leaked, 1);
+    atomic_fetch_sub(&mirror->stats.leaves, 1);
 }
 
-/* `level` is that of the directory's entries; goes as deep as the levels, three calls. */
-static void directory_destroy(struct mirror *mirror, gfn_t first, hpa_t directory, enum level level)
+static void external_recover(struct mirror *mirror, hpa_t table)
 {
+    if (page_recover(mirror, page_partner(table)))
+        atomic_fetch_add(&mirror->stats.external_returned, 1);
+    else
+        atomic_fetch_add(&mirror->stats.external_leaked, 1);
+    atomic_fetch_sub(&mirror->stats.tables, 1);
+}
+
+/* Empties `table`, whose entries are of `level`: calls itself once a level at most. */
+static void table_empty(struct mirror *mirror, hpa_t table, enum level level)
+{
+    mirror_slot *slots = phys_to_virt(table);
     for (u32 i = 0; i < TABLE_ENTRIES; i++) {
-        struct mirror_entry entry = mirror_slot_read(mirror_slot(directory, i));
-        gfn_t frame = gfn(first.raw + i * level_pages(level));
-        if (!mirror_entry_is_present(entry))
+        struct mirror_entry entry = slot_read(&slots[i]);
+        ASSERT(!entry_is_frozen(entry));
+        if (entry_is_absent(entry))
             continue;
-        if (level == LEVEL_2M)
-            page_table_destroy(mirror, frame, mirror_entry_address(entry));
-        else
-            directory_destroy(mirror, frame, mirror_entry_address(entry), level - 1);
-        table_return(mirror, frame, hpa(atomic_load(mirror_external_slot(directory, i))));
+        if (entry_is_leaf(entry, level)) {
+            leaf_destroy(mirror, entry, level);
+        } else {
+            hpa_t below = entry_page(entry);
+            table_empty(mirror, below, level - 1);
+            external_recover(mirror, below);
+            page_free(below);
+        }
+        atomic_store(&slots[i], 0);
     }
-    pages_free(directory, MIRROR_DIRECTORY_PAGES);
 }
 
 enum error mirror_destroy(struct mirror *mirror)
 {
-    if (hpa_is_none(mirror->root))
+    lock_exclude(&mirror->lock);
+    if (!hpa_is_none(mirror->root)) {
+        table_empty(mirror, mirror->root, LEVEL_512G);
+        page_free(mirror->root);
+        mirror->root = HPA_NONE;
+    }
+    lock_unexclude(&mirror->lock);
+    u64 private_leaked = mirror->stats.private_leaked;
+    u64 external_leaked = mirror->stats.external_leaked;
+    if (!private_leaked && !external_leaked)
         return OK;
-    directory_destroy(mirror, gfn(0), mirror->root, MIRROR_ROOT_LEVEL);
-    mirror->root = HPA_NONE;
-    return mirror->stats.external_leaked || mirror->stats.private_leaked ? ERR_REFUSED : OK;
+    log_line("mirror: leaked, as the module did not give them back: %llu private pages, "
+             "%llu external table pages",
+             (unsigned long long)private_leaked, (unsigned long long)external_leaked);
+    return ERR_REFUSED;
 }

@@ -1,147 +1,129 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Removal of a range: the lock is excluded, so that no map is under way; entries are frozen one
- * after the other, blocked, tracked once for all of them, removed, published.
+ * Removal of private pages: block every leaf of the range, track once, remove every leaf. The
+ * lock is held exclusively, so nobody freezes an entry but us; lock-free lookups may look on.
  */
 #include "mm/mirror.h"
 
 #include "boot/assert.h"
-#include "boot/log.h"
-#include "mm/mirror_table.h"
+#include "mm/mirror_entry.h"
 
-/*
- * Page frames [start, end) of one removal. `step` is asked for each leaf in turn until it fails;
- * the result is where it failed, or end.
- */
-struct removal {
-    struct mirror *mirror;
-    gfn_t start, end;
-    enum error error;
-    u64 blocked_leaves;
+enum removal_step {
+    REMOVAL_BLOCK,
+    REMOVAL_TRACK,
+    REMOVAL_REMOVE,
 };
 
-typedef enum error (*leaf_step_t)(struct removal *removal, gfn_t frame, mirror_slot_t *slot);
-
-/* The next frame that a table at `level` does not cover. */
-static u64 frame_after(gfn_t frame, enum level level)
+static enum error step_once(struct mirror *mirror, enum removal_step step, gfn_t frame, hpa_t page)
 {
-    return align_down(frame.raw, level_pages(level)) + level_pages(level);
-}
-
-static gfn_t each_leaf(struct removal *removal, gfn_t end, leaf_step_t step)
-{
-    gfn_t frame = removal->start;
-    removal->error = OK;
-    while (frame.raw < end.raw) {
-        enum level missing;
-        mirror_slot_t *slot = mirror_walk(removal->mirror, frame, &missing);
-        if (!slot) {
-            frame.raw = frame_after(frame, missing);
-            continue;
-        }
-        if (mirror_entry_is_present(mirror_slot_read(slot)))
-            removal->error = step(removal, frame, slot);
-        if (removal->error)
-            return frame;
-        frame.raw++;
+    const struct mirror_ops *ops = mirror->ops;
+    switch (step) {
+    case REMOVAL_BLOCK:
+        return ops->block(mirror->owner, frame, LEVEL_4K);
+    case REMOVAL_TRACK:
+        return ops->track(mirror->owner);
+    case REMOVAL_REMOVE:
+        return ops->remove_leaf(mirror->owner, frame, LEVEL_4K, page);
     }
-    return end;
+    return ERR_INVALID;
 }
 
 /*
- * Runs `call` and, if the module is busy, once more with every vCPU out and none entering
- * (mirror-invariants: "BUSY on BLOCK, TRACK or REMOVE").
+ * A removal cannot be left half done to be taken up by a guest's next fault. With no vCPU inside
+ * and none entering, nobody is left to contend: if the second try is busy too, a third would be.
  */
-#define WITH_ONE_RETRY(mirror, call)                       \
-    ({                                                     \
-        enum error error_ = (call);                        \
-        if (error_ == ERR_BUSY) {                          \
-            (mirror)->stats.busy++;                        \
-            (mirror)->ops->hold_vcpus((mirror)->owner);    \
-            error_ = (call);                               \
-            (mirror)->ops->release_vcpus((mirror)->owner); \
-        }                                                  \
-        error_;                                            \
-    })
-
-/* The entry stays as it is for readers: its translation may still be in use until TRACK. */
-static enum error leaf_block(struct removal *removal, gfn_t frame, mirror_slot_t *slot)
+static enum error step_run(struct mirror *mirror, enum removal_step step, gfn_t frame, hpa_t page)
 {
-    struct mirror *mirror = removal->mirror;
-    (void)slot;
-    enum error error = WITH_ONE_RETRY(mirror, mirror->ops->block(mirror->owner, frame, LEVEL_4K));
-    if (!error)
-        removal->blocked_leaves++;
+    enum error error = step_once(mirror, step, frame, page);
+    if (error != ERR_BUSY)
+        return error;
+    atomic_fetch_add(&mirror->stats.busy, 1);
+    mirror->ops->hold_vcpus(mirror->owner);
+    error = step_once(mirror, step, frame, page);
+    mirror->ops->release_vcpus(mirror->owner);
     return error;
 }
 
-static enum error leaf_unblock(struct removal *removal, gfn_t frame, mirror_slot_t *slot)
+/* Freezes and blocks the leaves of [start, *end). On an error *end is the leaf that caused it. */
+static enum error leaves_block(struct mirror *mirror, gfn_t start, gfn_t *end)
 {
-    struct mirror *mirror = removal->mirror;
-    (void)slot;
-    return WITH_ONE_RETRY(mirror, mirror->ops->unblock(mirror->owner, frame, LEVEL_4K));
+    mirror_slot *slot;
+    for (gfn_t at = start; (slot = mirror_leaf_find(mirror, &at, *end)); at.raw++) {
+        struct mirror_entry old = slot_read(slot);
+        bool frozen = slot_freeze(mirror, slot, old);
+        ASSERT(frozen);
+        /* An earlier removal stopped behind the block. */
+        if (old.raw & ENTRY_BLOCKED)
+            continue;
+        enum error error = step_run(mirror, REMOVAL_BLOCK, at, entry_page(old));
+        if (error) {
+            slot_publish(slot, old);
+            *end = at;
+            return error;
+        }
+    }
+    return OK;
 }
 
-static enum error leaf_remove(struct removal *removal, gfn_t frame, mirror_slot_t *slot)
+static enum error leaf_remove(struct mirror *mirror, gfn_t frame, mirror_slot *slot)
 {
-    struct mirror *mirror = removal->mirror;
-    struct mirror_entry old = mirror_slot_read(slot);
-    hpa_t page = mirror_entry_address(old);
-    bool frozen = mirror_slot_freeze(slot, old);
-    ASSERT(frozen); /* maps are excluded */
-    enum error error =
-        WITH_ONE_RETRY(mirror, mirror->ops->remove_leaf(mirror->owner, frame, LEVEL_4K, page));
-    if (error) {
-        mirror_slot_publish(slot, old);
+    hpa_t page = entry_page(slot_read(slot));
+    enum error error = step_run(mirror, REMOVAL_REMOVE, frame, page);
+    if (error)
         return error;
-    }
-    mirror_slot_publish(slot, mirror_entry_none);
-    mirror->stats.leaves--;
+    slot_publish(slot, (struct mirror_entry){0});
+    atomic_fetch_sub(&mirror->stats.leaves, 1);
     page_free(page);
     return OK;
 }
 
-/* Takes back the blocking of [removal->start, end). */
-static void unblock(struct removal *removal, gfn_t end)
+/* The way back for frozen, blocked leaves: mapped if the owner unblocks them, else blocked. */
+static void leaves_restore(struct mirror *mirror, gfn_t start, gfn_t end)
 {
-    gfn_t at = each_leaf(removal, end, leaf_unblock);
-    if (removal->error)
-        log_line("mirror: GPA 0x%llx stays blocked: the module refuses to unblock it",
-                 (unsigned long long)gfn_to_gpa(at).raw);
+    mirror_slot *slot;
+    for (gfn_t at = start; (slot = mirror_leaf_find(mirror, &at, end)); at.raw++) {
+        u64 flags = ENTRY_FROZEN | ENTRY_BLOCKED;
+        struct mirror_entry mapped = {slot_read(slot).raw & ~flags};
+        struct mirror_entry blocked = {mapped.raw | ENTRY_BLOCKED};
+        const struct mirror_ops *ops = mirror->ops;
+        bool unblocked = ops->unblock && ops->unblock(mirror->owner, at, LEVEL_4K) == OK;
+        slot_publish(slot, unblocked ? mapped : blocked);
+    }
 }
 
-static enum error remove_locked(struct removal *removal, gfn_t *done)
+/* Under the exclusive lock, of leaves below `end` that are all frozen and blocked. */
+static enum error leaves_remove(struct mirror *mirror, gfn_t start, gfn_t end, gfn_t *done)
 {
-    struct mirror *mirror = removal->mirror;
-    gfn_t blocked_end = each_leaf(removal, removal->end, leaf_block);
-    enum error block_error = removal->error;
-    *done = removal->blocked_leaves ? removal->start : blocked_end;
-    if (removal->blocked_leaves == 0)
-        return block_error;
-
-    enum error error = WITH_ONE_RETRY(mirror, mirror->ops->track(mirror->owner));
-    if (error) {
-        unblock(removal, blocked_end);
-        return error;
+    gfn_t at = start;
+    mirror_slot *slot = mirror_leaf_find(mirror, &at, end);
+    enum error error = slot ? step_run(mirror, REMOVAL_TRACK, at, HPA_NONE) : OK;
+    while (slot && !error) {
+        error = leaf_remove(mirror, at, slot);
+        if (error)
+            break;
+        at.raw++;
+        slot = mirror_leaf_find(mirror, &at, end);
     }
-    *done = each_leaf(removal, blocked_end, leaf_remove);
-    error = removal->error;
-    if (error) {
-        removal->start = *done;
-        unblock(removal, blocked_end);
-        return error;
-    }
-    return block_error;
+    if (error)
+        leaves_restore(mirror, at, end);
+    *done = at;
+    return error;
 }
 
 enum error mirror_remove_range(struct mirror *mirror, gfn_t start, gfn_t end, gfn_t *done)
 {
-    struct removal removal = {.mirror = mirror, .start = start, .end = end};
     *done = start;
     if (start.raw > end.raw || end.raw > mirror->frames)
         return ERR_RANGE;
     lock_exclude(&mirror->lock);
-    enum error error = remove_locked(&removal, done);
+    if (hpa_is_none(mirror->root)) {
+        lock_unexclude(&mirror->lock);
+        return ERR_STATE;
+    }
+    gfn_t blocked_end = end;
+    enum error block_error = leaves_block(mirror, start, &blocked_end);
+    /* What was blocked before the refusal is removed all the same: it cannot stay as it is. */
+    enum error error = leaves_remove(mirror, start, blocked_end, done);
     lock_unexclude(&mirror->lock);
-    return error;
+    return error ? error : block_error;
 }

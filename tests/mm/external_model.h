@@ -1,59 +1,70 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An external page table for tests: a plain list of entries with rules of its own, which aborts
- * when the mirror breaks one, and answers BUSY or REFUSED when told to.
+ * A model of the external table's owner, written from the rules and not from the mirror: a list of
+ * entries, each with a state. A call against the rules fails the test at once. It answers as told
+ * on the nth call of an op, and looks at the mirror from inside each op.
  */
 #ifndef TESTS_MM_EXTERNAL_MODEL_H
 #define TESTS_MM_EXTERNAL_MODEL_H
 
 #include "mm/mirror.h"
 
-enum model_call {
-    MODEL_LINK_TABLE,
-    MODEL_ADD_LEAF,
-    MODEL_SET_LEAF,
-    MODEL_BLOCK,
-    MODEL_UNBLOCK,
-    MODEL_TRACK,
-    MODEL_REMOVE_LEAF,
-    MODEL_RECLAIM,
-    MODEL_READ,
-    MODEL_CALLS,
+enum model_op {
+    OP_LINK,
+    OP_ADD,
+    OP_SET,
+    OP_BLOCK,
+    OP_TRACK,
+    OP_UNBLOCK,
+    OP_REMOVE,
+    OP_RECLAIM,
+    OP_READ,
+    OP_HOLD,
+    OP_RELEASE,
+    OP_KINDS,
 };
 
-#define MODEL_ENTRIES 8192
+#define MODEL_ENTRIES_MAX 4096
+#define MODEL_HISTORY_MAX 4096
 
 struct model_entry {
-    bool used;
-    u64 frame;
-    enum level level;
     enum external_state state;
-    bool leaf;
-    hpa_t page;
+    enum level level;
+    gfn_t frame;
+    hpa_t page; /* of a leaf or a table */
     u64 blocked_epoch;
 };
 
 struct model {
-    struct model_entry entries[MODEL_ENTRIES];
+    struct mirror mirror;
+    struct vcpu_caches caches;
+    struct model_entry entries[MODEL_ENTRIES_MAX];
+    u32 entry_count;
     u64 epoch;
-    u32 calls[MODEL_CALLS];
-    /* The fail_at-th call of kind `fail_call` from now on answers `fail_with`; 0: none. */
-    enum model_call fail_call;
-    u32 fail_at, fail_times;
-    enum error fail_with;
-    u32 holds, releases;
-    bool held;
-    bool key_free; /* reclaim is allowed, removal is not */
-    struct mirror *mirror;
-    void (*inside)(struct model *model, u64 frame); /* runs inside each map call */
+    u32 calls[OP_KINDS];
+    enum model_op history[MODEL_HISTORY_MAX];
+    u32 history_len;
+    bool key_freed, held;
+    /* "Answer calls [fail_first, fail_last] of fail_op with fail_error", from 1; 0: none. */
+    enum model_op fail_op;
+    u32 fail_first, fail_last;
+    enum error fail_error;
+    /* Called inside each map op, as another processor. */
+    void (*inside)(struct model *model, gfn_t frame);
 };
 
+#define MODEL_GPA_BITS 47
 extern const struct mirror_ops model_ops;
 
-void model_reset(struct model *model, struct mirror *mirror);
-void model_fail(struct model *model, enum model_call call, u32 at, u32 times, enum error with);
-struct model_entry *model_find(struct model *model, u64 frame, enum level level);
-u64 model_leaves(const struct model *model);
-u64 model_tables(const struct model *model);
+/* Fresh memory of `pages` pages, allocator, mirror and caches. */
+void model_create(struct model *model, u64 pages);
+/* Everything is given back: the count of free pages is what it was. */
+void model_destroy(struct model *model);
+/* No frozen entry, mirror and model agree, page counts add up. */
+void model_check(struct model *model);
+void model_fail(struct model *model, enum model_op op, u32 first, u32 last, enum error error);
+/* Forgets calls, history, and the failure that was ordered. */
+void model_calm(struct model *model);
+struct model_entry *model_entry_find(struct model *model, gfn_t frame, enum level level);
 
 #endif

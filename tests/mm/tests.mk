@@ -1,7 +1,29 @@
-HOST_TESTS += mirror
+# HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
+HOST_TESTS += pages caches ept mirror mirror_failures
 
-MM_SOURCES := mm/pages.c mm/caches.c
-MIRROR_SOURCES := mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c mm/mirror_audit.c
+MM_SOURCES := mm/pages.c mm/caches.c boot/lock.c
+MIRROR_SOURCES := $(MM_SOURCES) mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c mm/mirror_audit.c
+
+pages_TEST := tests/mm/pages_test.c
+pages_SOURCES := $(MM_SOURCES)
+
+caches_TEST := tests/mm/caches_test.c
+caches_SOURCES := $(MM_SOURCES)
+
+ept_TEST := tests/mm/ept_test.c
+ept_SOURCES := $(MM_SOURCES) mm/ept.c
 
 mirror_TEST := tests/mm/mirror_test.c
-mirror_SOURCES := $(MM_SOURCES) $(MIRROR_SOURCES) boot/lock.c boot/names.c tests/mm/external_model.c
+mirror_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c
+
+mirror_failures_TEST := tests/mm/mirror_failures_test.c
+mirror_failures_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c
+
+# The same tests under the thread sanitizer: make build/host-tsan/mirror_failures
+MM_TSAN_CFLAGS := $(filter-out -fsanitize=% -fno-sanitize-recover=% -MMD -MP,$(HOST_CFLAGS)) \
+                  -fsanitize=thread -Wno-tsan
+
+$(BUILD)/host-tsan/mirror_failures: $(mirror_failures_TEST) $(mirror_failures_SOURCES) \
+                                    tests/host/machine.c
+	@mkdir -p $(@D)
+	$(HOSTCC) $(MM_TSAN_CFLAGS) $^ -o $@ -lcmocka -lpthread
