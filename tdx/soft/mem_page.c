@@ -6,7 +6,10 @@
 #include "tdx/soft/system.h"
 
 /* 4 KiB pages behind an entry of a level. */
-static u64 pages_of(u32 level) { return 1ull << TABLE_SHIFT * level; }
+static u64 pages_of(u32 level)
+{
+    return 1ull << TABLE_SHIFT * level;
+}
 
 static void measure_page(const struct td *td, u64 address)
 {

@@ -32,7 +32,10 @@ static bool attributes_are_valid(u64 attributes)
            !(attributes & (TD_ATTRIBUTE_DEBUG | TD_ATTRIBUTE_PERFMON));
 }
 
-static bool xfam_group_is_whole(u64 xfam, u64 group) { return !(xfam & group) || (xfam & group) == group; }
+static bool xfam_group_is_whole(u64 xfam, u64 group)
+{
+    return !(xfam & group) || (xfam & group) == group;
+}
 
 static bool xfam_is_valid(u64 xfam)
 {

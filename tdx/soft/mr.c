@@ -24,8 +24,7 @@ u64 tdh_mr_extend(struct leaf *leaf)
         status = td_check_state(leaf, &call.td, LOCK_NONE);
     if (status)
         return status;
-    if (!is_aligned(call.rcx, TDX_MR_EXTEND_BYTES) ||
-        !sept_gpa_is_private(call.td.tdcs, call.rcx))
+    if (!is_aligned(call.rcx, TDX_MR_EXTEND_BYTES) || !sept_gpa_is_private(call.td.tdcs, call.rcx))
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
     sept_walk(&call.td, call.rcx, LEVEL_4K, &call.walk);
     if (sept_entry_state(call.walk.value) != SEPT_MAPPED)

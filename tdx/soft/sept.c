@@ -90,7 +90,10 @@ bool sept_state_is_pending(enum sept_state state)
     return state == SEPT_PENDING || state == SEPT_PENDING_BLOCKED;
 }
 
-u64 sept_entry_address(u64 value) { return value & TDX_ADDRESS_MASK; }
+u64 sept_entry_address(u64 value)
+{
+    return value & TDX_ADDRESS_MASK;
+}
 
 static u64 entry_make(u64 form, u64 address, enum sept_state state)
 {
@@ -128,7 +131,10 @@ bool sept_gpa_is_private(const struct tdcs *tdcs, u64 gpa)
     return !(gpa >> (tdcs->gpa_bits - 1));
 }
 
-u32 sept_root_level(const struct tdcs *tdcs) { return (u32)(tdcs->eptp >> 3) & 7; }
+u32 sept_root_level(const struct tdcs *tdcs)
+{
+    return (u32)(tdcs->eptp >> 3) & 7;
+}
 
 bool sept_walk(const struct td *td, u64 address, u32 level, struct sept_walk *walk)
 {

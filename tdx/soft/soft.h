@@ -21,14 +21,15 @@ struct soft_platform {
     u32 memory_address_bits;   /* what the processor's EPT can hold: 40 on Bochs */
     u32 gpa_bits;              /* widest GPA offered: 48 or 52, less where EPT holds less */
     u32 keyid_bits;            /* at the top of a physical address */
-    u32 shared_keyids;         /* KeyIDs [0, shared) are MKTME's, [shared, shared + private) TDX's */
+    u32 shared_keyids; /* KeyIDs [0, shared) are MKTME's, [shared, shared + private) TDX's */
     u32 private_keyids;
     struct tdx_cmr cmrs[TDX_CMR_MAX];
     u32 cmr_count;
     u64 seam_base, seam_bytes; /* the SEAM range: no shared operand may overlap it */
     u64 tsc_hz;
-    u64 xfam; /* extended state that the processor has: XCR0 and IA32_XSS bits */
-    u32 wbinvd_blocks; /* PHYMEM.CACHE.WB works in this many steps */
+    u64 xfam;                  /* extended state that the processor has: XCR0 and IA32_XSS bits */
+    u32 family_model_stepping; /* CPUID(1).EAX */
+    u32 wbinvd_blocks;         /* PHYMEM.CACHE.WB works in this many steps */
     /* The module's own address space and what enters it. */
     hpa_t annex_root;
 };

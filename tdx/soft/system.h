@@ -21,6 +21,12 @@
 #define CONFIG_FLAGS_FIXED0 \
     (TD_CONFIG_GPAW_52 | TD_CONFIG_FLEXIBLE_PENDING_VE | TD_CONFIG_NO_RBP_MOD)
 
+/* TD fields that the module treats by name. */
+#define MD_TD_GPAW 0x1110000000000003ull
+#define MD_TD_HP_LOCK_TIMEOUT 0x9110000300000011ull
+#define MD_TD_TD_CTLS 0x1110000300000017ull
+#define MD_TD_CPUID_VALUES 0x9410000300000000ull
+
 #define SEPT_ENTRY_LOCK (1ull << 11)
 
 enum system_state {

@@ -15,7 +15,7 @@
 #include "tdx/soft/sha384.h"
 #include "tdx/soft/soft.h"
 
-#define TDCX_PAGES_BASE 6
+#define TDCX_PAGES_BASE 6u
 #define TDCX_PAGES_MAX 9
 #define TDVPS_PAGES_BASE 6
 #define TDVPS_PAGES_MAX_ 15
