@@ -98,6 +98,7 @@ enum error software_describe(struct soft_platform *platform)
     /* seam_base, seam_bytes stay 0: the module lies in Tain's image, not in a range of its own. */
     platform->tsc_hz = m->tsc_hz;
     platform->xfam = processor_xfam();
+    platform->family_model_stepping = cpuid(1, 0).eax;
     platform->wbinvd_blocks = WBINVD_BLOCKS;
     platform->annex_root = paging_annex_root();
     return cmrs_describe(platform);
