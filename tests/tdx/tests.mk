@@ -44,3 +44,13 @@ soft_life_TEST := tests/tdx/soft_life_test.c
 soft_life_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.c \
                      mm/caches.c mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c \
                      mm/mirror_audit.c boot/names.c $(SOFT_CORE)
+
+HOST_TESTS += call
+
+# The assembly itself, in a process of the host.
+call_TEST := tests/tdx/call_test.c
+call_SOURCES :=
+$(BUILD)/host/call: $(BUILD)/host/tdx/seamcall.asm.o
+$(BUILD)/host/tdx/seamcall.asm.o: tdx/seamcall.asm
+	@mkdir -p $(@D)
+	$(NASM) -f elf64 -Wall $< -o $@
