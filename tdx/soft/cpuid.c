@@ -189,8 +189,7 @@ static void value_derive(const struct td_params *params, u32 leaf, u32 subleaf,
 
 static u64 refuse(const struct cpuid_config *config, u64 *bad_leaf)
 {
-    u32 subleaf = config->subleaf == CPUID_NO_SUBLEAF ? 0 : config->subleaf;
-    *bad_leaf = config->leaf | (u64)subleaf << 32;
+    *bad_leaf = config->leaf | (u64)config->subleaf << 32;
     return completion(TDX_OPERAND_INVALID, OPERAND_CPUID_CONFIG);
 }
 
@@ -199,11 +198,14 @@ bool cpuid_config_row(u32 index, u64 *leaf, struct cpuid_values *mask)
     if (index >= CPUID_CONFIG_COUNT)
         return false;
     *leaf = configs[index].leaf | (u64)configs[index].subleaf << 32;
-    *mask = configs[index].direct;
+    const struct cpuid_values *direct = &configs[index].direct, *allow = &configs[index].allow;
+    *mask = (struct cpuid_values){direct->eax | allow->eax, direct->ebx | allow->ebx,
+                                  direct->ecx | allow->ecx, direct->edx | allow->edx};
     return true;
 }
 
-u64 cpuid_configure(struct tdcs_measured *measured, const struct td_params *params, u64 *bad_leaf)
+u64 cpuid_table_configure(struct tdcs_measured *measured, const struct td_params *params,
+                          u64 *bad_leaf)
 {
     const struct cpuid_values *wanted = params->cpuid;
 

@@ -57,6 +57,28 @@ static bool leaf_is_for_bring_up(u64 leaf)
     }
 }
 
+/* Leaves that have versions look at theirs after they have cleared their outputs. */
+static u64 version_refuse(struct leaf *leaf, u64 number)
+{
+    u64 *gpr = leaf->regs->gpr;
+    switch (number) {
+    case TDH_MEM_PAGE_PROMOTE:
+    case TDH_MEM_SEPT_REMOVE:
+    case TDH_MEM_SEPT_ADD:
+        gpr[GPR_RCX] = 0;
+        gpr[GPR_RDX] = 0;
+        break;
+    case TDH_MNG_RD:
+    case TDH_VP_RD:
+        gpr[GPR_RDX] = ~0ull;
+        gpr[GPR_R8] = 0;
+        break;
+    default:
+        break;
+    }
+    return completion(TDX_OPERAND_INVALID, OPERAND_RAX);
+}
+
 static u64 serve(struct leaf *leaf, u64 rax)
 {
     u64 number = rax & TDX_LEAF_MASK;
@@ -64,7 +86,7 @@ static u64 serve(struct leaf *leaf, u64 rax)
         return completion(TDX_OPERAND_INVALID, OPERAND_RAX);
     const struct leaf_row *row = number < TDH_LEAF_LIMIT ? &leaf_rows[number] : NULL;
     bool is_there = row && row->handler;
-    if (leaf->version > (is_there ? row->version_max : 0))
+    if (leaf->version && !(is_there && row->version_max))
         return completion(TDX_OPERAND_INVALID, OPERAND_RAX);
     u32 state = soft_system.state;
     if (state == SYSTEM_SHUTDOWN && number != TDH_SYS_LP_SHUTDOWN)
@@ -75,6 +97,8 @@ static u64 serve(struct leaf *leaf, u64 rax)
         missing_log(number);
         return completion(TDX_OPERAND_INVALID, OPERAND_RAX);
     }
+    if (leaf->version > row->version_max)
+        return version_refuse(leaf, number);
     leaf->op_states = row->op_states;
     return row->handler(leaf);
 }

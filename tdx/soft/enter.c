@@ -67,20 +67,31 @@ static enum zero_step_verdict zero_step_check(struct run *run)
 }
 
 /*
- * One EPT serves private and shared addresses: the entries of its root that lie behind the
- * SHARED bit are the VMM's, taken over at each entry.
+ * One EPT serves private and shared addresses: the entries that lie behind the SHARED bit are the
+ * VMM's, taken over at each entry. They are in the root, or, where a 5-level EPT holds 48-bit
+ * addresses, in the table behind the root's first entry.
  */
 static void shared_half_copy(const struct run *run)
 {
-    u32 shift = PAGE_SHIFT + TABLE_SHIFT * sept_root_level(run->tdcs);
-    u64 shared_bit = gpa_shared_bit(run->tdcs) >> shift;
-    u64 limit = 1ull << (run->tdcs->gpa_bits - shift);
-    u64 eptp = shared_eptp(run);
-    const u64 *from = eptp ? seam_page(eptp & TDX_ADDRESS_MASK) : NULL;
-    u64 *root = seam_page(td_sept_root(&run->td));
+    u32 level = sept_root_level(run->tdcs);
+    u64 eptp = shared_eptp(run), from_table = eptp & TDX_ADDRESS_MASK;
+    u64 to_table = td_sept_root(&run->td);
 
-    for (u64 i = shared_bit; i < limit; i++)
-        root[i] = from ? from[i] : 0;
+    if (run->tdcs->gpa_bits <= PAGE_SHIFT + TABLE_SHIFT * level) {
+        struct sept_walk walk;
+        if (!sept_walk(&run->td, 0, level - 1, &walk))
+            return;
+        const u64 *root = seam_page(to_table), *from_root = eptp ? seam_page(from_table) : NULL;
+        to_table = sept_entry_address(root[0]);
+        from_table = from_root && from_root[0] & EPT_RWX ? from_root[0] & TDX_ADDRESS_MASK : 0;
+        level--;
+    }
+    u32 shift = PAGE_SHIFT + TABLE_SHIFT * level;
+    u64 limit = 1ull << (run->tdcs->gpa_bits - shift);
+    const u64 *from = from_table ? seam_page(from_table) : NULL;
+    u64 *to = seam_page(to_table);
+    for (u64 i = gpa_shared_bit(run->tdcs) >> shift; i < limit; i++)
+        to[i] = from ? from[i] : 0;
 }
 
 /* What the VMM answers to the guest's TDG.VP.VMCALL. */

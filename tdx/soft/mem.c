@@ -15,6 +15,12 @@ void mem_begin(struct mem_call *call, struct leaf *leaf)
     leaf->regs->gpr[GPR_RDX] = 0;
 }
 
+void mem_clear_l2_pages(struct leaf *leaf)
+{
+    for (u32 i = GPR_R9; leaf->version && i <= GPR_R11; i++)
+        leaf->regs->gpr[i] = ~0ull;
+}
+
 u64 mem_entry_error(const struct mem_call *call, enum tdx_status_code code)
 {
     call->leaf->regs->gpr[GPR_RCX] = sept_entry_abi(call->walk.value);

@@ -37,14 +37,15 @@ static void page_entries_move(u64 page, u32 from, u32 to, u64 owner)
     enum pamt_type small = to == below ? PT_REG : PT_NDA;
     u64 bytes = PAGE_BYTES << TABLE_SHIFT * below;
     for (u32 i = 0; i < TABLE_ENTRIES; i++)
-        pamt_set(page_entry(page + i * bytes, below), small, owner);
-    pamt_set(page_entry(page, below + 1), small == PT_REG ? PT_NDA : PT_REG, owner);
+        pamt_retype(page_entry(page + i * bytes, below), small, owner);
+    pamt_retype(page_entry(page, below + 1), small == PT_REG ? PT_NDA : PT_REG, owner);
 }
 
 u64 tdh_mem_page_promote(struct leaf *leaf)
 {
     struct mem_call call;
     mem_begin(&call, leaf);
+    mem_clear_l2_pages(leaf);
     u64 status = mem_lock_entry(&call, (struct mem_shape){LEVEL_2M, LEVEL_1G, LOCK_SHARED});
     if (!status)
         status = mem_check_event(&call, SEPT_EVENT_PROMOTE);
@@ -66,9 +67,6 @@ u64 tdh_mem_page_promote(struct leaf *leaf)
     pamt_free(table_entry);
     atomic_fetch_sub(&call.td.tdr->chldcnt, 1);
     leaf->regs->gpr[GPR_RCX] = table;
-    if (leaf->version)
-        for (u32 i = GPR_R9; i <= GPR_R11; i++)
-            leaf->regs->gpr[i] = PAGE_NULL;
     return 0;
 }
 

@@ -78,11 +78,15 @@ u64 tdh_mem_sept_rd(struct leaf *leaf)
     call.rdx &= ~SEPT_RD_L2_ATTRIBUTES;
     if (call.rdx & ~TDX_ADDRESS_MASK)
         return completion(TDX_OPERAND_INVALID, OPERAND_RDX);
-    u64 status = mem_lock_entry(&call, (struct mem_shape){LEVEL_4K, LEVEL_ROOT, LOCK_SHARED});
+    u64 status = td_lock(leaf, call.rdx, OPERAND_RDX, LOCK_SHARED, &call.td);
+    if (!status)
+        status = td_check_state(leaf, &call.td, LOCK_SHARED);
+    if (!status && wants_l2 && !(call.td.tdcs->attributes & TD_ATTRIBUTE_DEBUG))
+        status = completion(TDX_OPERAND_INVALID, OPERAND_RDX);
+    if (!status)
+        status = mem_lock_entry(&call, (struct mem_shape){LEVEL_4K, LEVEL_ROOT, LOCK_SHARED});
     if (status)
         return status;
-    if (wants_l2 && !(call.td.tdcs->attributes & TD_ATTRIBUTE_DEBUG))
-        return completion(TDX_OPERAND_INVALID, OPERAND_RDX);
     leaf->regs->gpr[GPR_RCX] = sept_entry_abi(call.walk.value);
     leaf->regs->gpr[GPR_RDX] = sept_entry_details(&call.walk);
     return 0;
@@ -101,6 +105,7 @@ u64 tdh_mem_sept_remove(struct leaf *leaf)
 {
     struct mem_call call;
     mem_begin(&call, leaf);
+    mem_clear_l2_pages(leaf);
     u64 status = mem_lock_entry(&call, (struct mem_shape){LEVEL_2M, LEVEL_ROOT, LOCK_EXCLUSIVE});
     if (!status)
         status = mem_check_event(&call, SEPT_EVENT_REMOVE_TABLE);
@@ -119,8 +124,5 @@ u64 tdh_mem_sept_remove(struct leaf *leaf)
     pamt_free(entry);
     atomic_fetch_sub(&call.td.tdr->chldcnt, 1);
     leaf->regs->gpr[GPR_RCX] = table;
-    if (leaf->version)
-        for (u32 i = 0; i < sizeof l2_registers; i++)
-            leaf->regs->gpr[l2_registers[i]] = PAGE_NULL;
     return 0;
 }

@@ -169,7 +169,7 @@ u64 tdh_mng_init(struct leaf *leaf)
     u64 bad_leaf = 0;
     status = params_check(&td, &params);
     if (!status) {
-        status = cpuid_configure(td_measured(&td), &params, &bad_leaf);
+        status = cpuid_table_configure(td_measured(&td), &params, &bad_leaf);
         leaf->regs->gpr[GPR_RCX] = status ? bad_leaf : 0;
     }
     if (!status)

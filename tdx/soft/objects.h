@@ -174,9 +174,10 @@ u64 metadata_write(const struct metadata_context *context, u64 field, u64 value,
 
 /*
  * What the vCPU's side supplies.
- * cpuid_configure: the CPUID part of MNG.INIT; OPERAND_INVALID|CPUID_CONFIG with *bad_leaf.
+ * cpuid_table_configure: the CPUID part of MNG.INIT; OPERAND_INVALID|CPUID_CONFIG with *bad_leaf.
  */
-u64 cpuid_configure(struct tdcs_measured *measured, const struct td_params *params, u64 *bad_leaf);
+u64 cpuid_table_configure(struct tdcs_measured *measured, const struct td_params *params,
+                          u64 *bad_leaf);
 void msr_bitmap_build(const struct tdcs *tdcs, void *page);
 /* The configurable entry `index`: leaf | subleaf << 32, and the bits a VMM may set. */
 bool cpuid_config_row(u32 index, u64 *leaf, struct cpuid_values *mask);

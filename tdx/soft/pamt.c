@@ -36,11 +36,16 @@ u64 pamt_owner(const struct pamt_entry *entry)
     return frame << PAGE_SHIFT;
 }
 
-void pamt_set(struct pamt_entry *entry, enum pamt_type type, u64 owner)
+void pamt_retype(struct pamt_entry *entry, enum pamt_type type, u64 owner)
 {
     u64 frame = owner >> PAGE_SHIFT;
     entry->type = type;
     memcpy(entry->owner, &frame, sizeof entry->owner);
+}
+
+void pamt_set(struct pamt_entry *entry, enum pamt_type type, u64 owner)
+{
+    pamt_retype(entry, type, owner);
     entry->epoch = 0;
 }
 

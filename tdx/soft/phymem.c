@@ -92,8 +92,7 @@ u64 tdh_phymem_page_reclaim(struct leaf *leaf)
 u64 tdh_phymem_page_wbinvd(struct leaf *leaf)
 {
     u64 page = leaf->regs->gpr[GPR_RCX];
-    if (!is_aligned(page, PAGE_BYTES) || page >> platform()->physical_address_bits ||
-        !keyid_is_private(platform_keyid(page)))
+    if (!is_aligned(page, PAGE_BYTES) || page >> platform()->physical_address_bits)
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
     struct pamt_walk walk;
     u64 status = pamt_walk(leaf, platform_address(page), OPERAND_RCX, LOCK_SHARED, &walk);

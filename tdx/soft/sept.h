@@ -43,6 +43,8 @@ struct mem_shape {
 
 /* RCX and RDX are taken and cleared. */
 void mem_begin(struct mem_call *call, struct leaf *leaf);
+/* Version 1 of a leaf that frees a table: there are no L2 tables beside it. */
+void mem_clear_l2_pages(struct leaf *leaf);
 /* TDR shared, STATE, page information, tree lock, walk, entry lock. */
 u64 mem_lock_entry(struct mem_call *call, struct mem_shape shape);
 u64 mem_check_operand(const struct mem_call *call, struct mem_shape shape);

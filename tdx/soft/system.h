@@ -90,6 +90,8 @@ struct pamt_entry *pamt_entry_at(const struct tdmr *tdmr, u64 address, u32 level
 const struct tdmr *tdmr_of(u64 address); /* whose 1 GiB block of the address is initialized */
 u64 pamt_owner(const struct pamt_entry *entry);
 void pamt_set(struct pamt_entry *entry, enum pamt_type type, u64 owner);
+/* Another type of the same owner's memory: BEPOCH stays. */
+void pamt_retype(struct pamt_entry *entry, enum pamt_type type, u64 owner);
 void pamt_free(struct pamt_entry *entry); /* NDA; the owner stays as it was, as RDMD shows */
 
 /* The page that holds an address, whatever its size. */

@@ -1,1 +1,20 @@
 # HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
+
+# The module without the machine's side: seam_host.c stands for that.
+SOFT_MACHINE_SOURCES := tdx/soft/seam.c tdx/soft/processor.c tdx/soft/offsets.c
+SOFT_SOURCES := $(filter-out $(SOFT_MACHINE_SOURCES),$(wildcard tdx/soft/*.c)) boot/names.c
+
+# replay < NAME.trace prints the module's answers, call by call.
+REPLAY_SOURCES := tests/soft/replay.c tests/soft/seam_host.c $(SOFT_SOURCES) tests/host/machine.c
+
+$(BUILD)/host/replay: $(patsubst %.c,$(BUILD)/host/%.o,$(REPLAY_SOURCES))
+	$(HOSTCC) $(HOST_CFLAGS) $^ -o $@ -lpthread
+
+# The vCPU side of the module on a modelled processor.
+HOST_TESTS += exits
+
+exits_TEST := tests/soft/exits_test.c
+exits_SOURCES := tests/soft/processor_model.c boot/names.c \
+                 $(addprefix tdx/soft/,exits.c events.c td_exit.c cpuid.c msr.c interrupts.c \
+                   ept_violation.c zero_step.c guest_memory.c instruction.c vmcs_init.c leaf.c \
+                   trylock.c sept.c objects.c pamt.c platform.c)

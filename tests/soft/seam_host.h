@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The machine behind the module in replay: sparse memory, logical processors, and guests that
+ * are coroutines. A SEAMCALL that reaches a guest stops there until guest_exit.
+ */
+#ifndef TESTS_SOFT_SEAM_HOST_H
+#define TESTS_SOFT_SEAM_HOST_H
+
+#include "tdx/soft/td.h"
+
+enum call_end {
+    CALL_RETURNED, /* regs hold the answer */
+    CALL_IN_GUEST,
+};
+
+void machine_select_lp(u32 lp);
+void machine_set_interrupt(bool is_pending);
+bool machine_is_in_guest(void);
+
+/* A SEAMCALL on the selected LP. */
+enum call_end machine_seamcall(struct tdx_regs *regs);
+/* The guest's registers as the driver of the guest sees them. */
+struct tdx_regs *machine_guest_registers(void);
+
+struct guest_exit {
+    u32 reason;
+    u64 qualification, address;
+};
+/* The guest of the selected LP exits; *regs is the VMM's answer if VP.ENTER returned. */
+enum call_end machine_guest_exit(const struct guest_exit *exit, struct tdx_regs *regs);
+
+#endif
