@@ -236,6 +236,42 @@ static void the_measurement_is_of_the_content(void **state)
     end_check();
 }
 
+/* What the guest has not accepted is pending, what the build added is mapped: as the module says.
+ */
+static void entries_read_as_the_module_has_them(void **state)
+{
+    (void)state;
+    static const struct {
+        u64 address;
+        enum level level;
+        enum external_state entry;
+    } rows[] = {
+        {0, LEVEL_4K, EXTERNAL_MAPPED},
+        {0, LEVEL_2M, EXTERNAL_TABLE},
+        {PAGES_ADDED * PAGE_BYTES, LEVEL_4K, EXTERNAL_FREE},
+        {MAPPED_START + (PAGES_MAPPED - 1) * PAGE_BYTES, LEVEL_4K, EXTERNAL_PENDING},
+        {MAPPED_START, LEVEL_4K, EXTERNAL_FREE},
+        {2 * GIB, LEVEL_1G, EXTERNAL_FREE},
+    };
+    start(1, 1);
+    assert_int_equal(td_live(), OK);
+    for (u32 i = 0; i < ARRAY_LENGTH(rows); i++) {
+        struct external_entry entry;
+        gfn_t frame = gpa_to_gfn(gpa(rows[i].address));
+        assert_int_equal(td.mirror.ops->read_entry(&td, frame, rows[i].level, &entry), OK);
+        assert_int_equal(entry.state, rows[i].entry);
+        if (rows[i].level == LEVEL_4K)
+            assert_int_equal(entry.page.raw, mirror_lookup(&td.mirror, frame).raw);
+    }
+    gfn_t pending = {gpa_to_gfn(gpa(MAPPED_START)).raw + PAGES_MAPPED - 1};
+    struct external_entry entry;
+    assert_int_equal(td.mirror.ops->block(&td, pending, LEVEL_4K), OK);
+    assert_int_equal(td.mirror.ops->read_entry(&td, pending, LEVEL_4K, &entry), OK);
+    assert_int_equal(entry.state, EXTERNAL_BLOCKED);
+    assert_int_equal(td_destroy(&td), OK);
+    end_check();
+}
+
 static void a_corrupted_mirror_fails_its_audit(void **state)
 {
     (void)state;
@@ -340,6 +376,7 @@ int main(void)
         cmocka_unit_test(a_life_in_memory_of_many_pieces),
         cmocka_unit_test(keys_come_back),
         cmocka_unit_test(the_measurement_is_of_the_content),
+        cmocka_unit_test(entries_read_as_the_module_has_them),
         cmocka_unit_test(a_corrupted_mirror_fails_its_audit),
         cmocka_unit_test(interrupted_cache_write_backs_are_resumed),
         cmocka_unit_test(every_call_is_refused_in_turn),
