@@ -272,6 +272,62 @@ static void entries_read_as_the_module_has_them(void **state)
     end_check();
 }
 
+static enum external_state state_of(u64 address)
+{
+    struct external_entry entry;
+    assert_int_equal(td.mirror.ops->read_entry(&td, gpa_to_gfn(gpa(address)), LEVEL_4K, &entry),
+                     OK);
+    return entry.state;
+}
+
+/* What a removal blocked and did not remove is the guest's again. */
+static void a_removal_that_stops_unblocks_the_rest(void **state)
+{
+    (void)state;
+    struct inject_config injection = {"TDH.MEM.PAGE.REMOVE", 4, "OPERAND_INVALID", 1};
+    start(1, 1);
+    assert_int_equal(seamcall_inject(&injection), OK);
+    assert_int_equal(td_live(), ERR_REFUSED);
+    assert_int_equal(state_of(MAPPED_START + 2 * PAGE_BYTES), EXTERNAL_FREE);
+    for (u64 i = 3; i < PAGES_MAPPED; i++)
+        assert_int_equal(state_of(MAPPED_START + i * PAGE_BYTES), EXTERNAL_PENDING);
+    audit_check();
+    assert_int_equal(td_destroy(&td), OK);
+    end_check();
+}
+
+/* Before finalize no vCPU can have seen a page: there is nothing to block or to track. */
+static void a_page_of_the_build_is_removed_at_once(void **state)
+{
+    (void)state;
+    gfn_t done;
+    start(1, 1);
+    pages_wanted = 8;
+    assert_int_equal(td_create(&td, &options), OK);
+    assert_int_equal(pages_add(), OK);
+    pages_wanted = PAGES_ADDED;
+    assert_int_equal(mirror_remove_range(&td.mirror, (gfn_t){2}, (gfn_t){4}, &done), OK);
+    assert_int_equal(soft_module_count(TDH_MEM_RANGE_BLOCK), 0);
+    assert_int_equal(soft_module_count(TDH_MEM_TRACK), 0);
+    assert_int_equal(state_of(3 * PAGE_BYTES), EXTERNAL_FREE);
+    assert_int_equal(td.mirror.stats.leaves, 6);
+    audit_check();
+    assert_int_equal(td_destroy(&td), OK);
+    end_check();
+}
+
+/* As after a VP.ENTER that was refused before it came to associate the vCPU. */
+static void a_vcpu_that_is_nowhere_needs_no_flush(void **state)
+{
+    (void)state;
+    start(1, 1);
+    assert_int_equal(td_build(), OK);
+    vcpus[1].cpu = 0;
+    assert_int_equal(td_destroy(&td), OK);
+    assert_string_equal(host_log(), "");
+    end_check();
+}
+
 static void a_corrupted_mirror_fails_its_audit(void **state)
 {
     (void)state;
@@ -377,6 +433,9 @@ int main(void)
         cmocka_unit_test(keys_come_back),
         cmocka_unit_test(the_measurement_is_of_the_content),
         cmocka_unit_test(entries_read_as_the_module_has_them),
+        cmocka_unit_test(a_removal_that_stops_unblocks_the_rest),
+        cmocka_unit_test(a_page_of_the_build_is_removed_at_once),
+        cmocka_unit_test(a_vcpu_that_is_nowhere_needs_no_flush),
         cmocka_unit_test(a_corrupted_mirror_fails_its_audit),
         cmocka_unit_test(interrupted_cache_write_backs_are_resumed),
         cmocka_unit_test(every_call_is_refused_in_turn),
