@@ -2,6 +2,7 @@
 #include "tdx/soft/objects.h"
 
 #include "boot/log.h"
+#include "tdx/soft/sept.h"
 #include "tdx/soft/system.h"
 
 struct leaf_row {
@@ -64,6 +65,8 @@ static u64 version_refuse(struct leaf *leaf, u64 number)
     switch (number) {
     case TDH_MEM_PAGE_PROMOTE:
     case TDH_MEM_SEPT_REMOVE:
+        mem_clear_l2_pages(leaf);
+        [[fallthrough]];
     case TDH_MEM_SEPT_ADD:
         gpr[GPR_RCX] = 0;
         gpr[GPR_RDX] = 0;

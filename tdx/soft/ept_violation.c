@@ -10,7 +10,6 @@
 
 #define NMI_UNBLOCKED_BY_IRET (1ull << 12)
 #define BLOCKED_BY_NMI (1ull << 3)
-#define TD_CTLS_PENDING_VE_DISABLE (1ull << 0)
 
 #define PF_PRESENT (1u << 0)
 #define PF_WRITE (1u << 1)

@@ -83,7 +83,7 @@ void event_nmi_prepare(struct run *run)
         nmi_window_set(PROC_NMI_WINDOW);
         return;
     }
-    run->vcpu->pend_nmi = false;
+    run->vcpu->pend_nmi = 0;
     nmi_window_set(0);
     seam_vmcs_write(VMCS_ENTRY_INTR_INFO, INTR_VALID | INTR_TYPE_NMI | VECTOR_NMI);
 }

@@ -22,12 +22,12 @@ static u64 quadword_find(struct mem_call *call, u64 **quadword)
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
     sept_walk(&call->td, call->rcx, LEVEL_4K, &call->walk);
     enum sept_state state = sept_entry_state(call->walk.value);
-    if (!sept_state_is_leaf(state))
+    if (state != SEPT_MAPPED)
         return mem_entry_error(call, TDX_EPT_ENTRY_NOT_PRESENT);
     if (!sept_entry_lock(leaf, &call->walk))
         return mem_entry_error(call, TDX_OPERAND_BUSY);
-    if (state != SEPT_MAPPED)
-        return mem_entry_error(call, TDX_EPT_ENTRY_STATE_INCORRECT);
+    if (sept_entry_state(call->walk.value) != SEPT_MAPPED) /* before we had the lock */
+        return mem_entry_error(call, TDX_EPT_ENTRY_NOT_PRESENT);
     u64 bytes = PAGE_BYTES << TABLE_SHIFT * call->walk.level;
     u64 at = sept_entry_address(call->walk.value) + (call->rcx & (bytes - 1));
     *quadword = (u64 *)((u8 *)seam_page(align_down(at, PAGE_BYTES)) + (at & PAGE_MASK));

@@ -22,6 +22,8 @@ static u64 l2_pages_check(const struct leaf *leaf)
 
 static u64 table_add(struct mem_call *call, u64 page)
 {
+    if (call->leaf->version && page == PAGE_NULL)
+        return mem_entry_error(call, TDX_EPT_ENTRY_STATE_INCORRECT);
     struct pamt_entry *entry;
     struct page_operand operand = {page, OPERAND_R8, PT_NDA, LOCK_EXCLUSIVE};
     u64 status = page_lock(call->leaf, &operand, &entry);

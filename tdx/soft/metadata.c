@@ -3,13 +3,14 @@
 
 #include "boot/assert.h"
 #include "boot/string.h"
+#include "tdx/soft/processor.h"
 #include "tdx/soft/system.h"
 
-/* An id's parts. Context and element size are the reader's business and are ignored. */
+/* An id's parts. Context, element size and NON_ARCH are ignored: class and code are unique. */
 #define ID_CODE_MASK 0xffffffull
 #define ID_CONTEXT_MASK (7ull << 52)
 #define ID_SIZE_MASK (3ull << 32)
-#define ID_CLASS_MASK ((1ull << 63) | (0x3full << 56))
+#define ID_CLASS_MASK (0x3full << 56)
 #define ID_ZERO_MASK \
     (0xffull << 24 | 0xfull << 34 | 0x1ffull << 38 | 7ull << 47 | 1ull << 55 | 1ull << 62)
 #define ID_NULL (~0ull)
@@ -19,6 +20,7 @@
 #define ACCESS_G (1u << 2)
 #define ACCESS_W (1u << 3)
 #define ACCESS_X (1u << 4)
+#define ACCESS_V (1u << 5)
 
 enum sys_source {
     SYS_CONSTANT,
@@ -34,6 +36,7 @@ enum sys_source {
 enum td_object {
     OBJECT_tdr,
     OBJECT_tdcs,
+    OBJECT_none,
 };
 
 struct field {
@@ -46,12 +49,8 @@ struct field {
 };
 
 static const struct field sys_fields[] = {
-#define SYS_FIELD(name, id_, count_, source_, value_) \
-    {.id = id_,                                       \
-     .count = count_,                                 \
-     .access = ACCESS_H | ACCESS_G,                   \
-     .source = source_,                               \
-     .constant = value_},
+#define SYS_FIELD(name, id_, count_, source_, value_, access_) \
+    {.id = id_, .count = count_, .access = access_, .source = source_, .constant = value_},
 #include "tdx/soft/metadata.def"
 };
 
@@ -63,6 +62,8 @@ static const struct field td_fields[] = {
      .element_bytes = bytes_,                                          \
      .offset = offsetof(struct object_, member_),                      \
      .source = OBJECT_##object_},
+#define TD_ZERO(name, id_, count_, access_) \
+    {.id = id_, .count = count_, .access = access_, .source = OBJECT_none},
 #include "tdx/soft/metadata.def"
 };
 
@@ -119,7 +120,15 @@ static bool field_is_readable(const struct field *field, enum metadata_reader re
 
 static bool field_is_writable(const struct field *field, enum metadata_reader reader)
 {
-    return field->access & (reader == METADATA_GUEST ? ACCESS_X : ACCESS_W);
+    switch (reader) {
+    case METADATA_HOST:
+        return field->access & ACCESS_W;
+    case METADATA_HOST_DEBUG:
+        return field->access & (ACCESS_W | ACCESS_V);
+    case METADATA_GUEST:
+        return field->access & ACCESS_X;
+    }
+    return false;
 }
 
 static u64 id_after(const struct metadata_context *context, u32 row, u32 element)
@@ -135,6 +144,8 @@ static u64 id_after(const struct metadata_context *context, u32 row, u32 element
 
 u64 metadata_first(const struct metadata_context *context)
 {
+    if (context->scope == METADATA_VP)
+        return vcpu_field_first(context);
     struct table table = table_of(context->scope);
     for (u32 row = 0; row < table.count; row++)
         if (field_is_readable(&table.fields[row], context->reader))
@@ -163,7 +174,7 @@ static u64 sys_value(const struct field *field, u32 element)
     case SYS_PACKAGES:
         return p->package_count;
     case SYS_FMS:
-        return element ? 0 : p->family_model_stepping;
+        return element ? 0 : processor_cpuid(1, 0).eax;
     case SYS_CMR_BASE:
         return element < p->cmr_count ? p->cmrs[element].base : 0;
     case SYS_CMR_SIZE:
@@ -187,6 +198,8 @@ static void *td_element(const struct metadata_context *context, const struct fie
 static u64 td_value(const struct metadata_context *context, const struct field *field, u32 element)
 {
     u64 value = 0;
+    if (field->source == OBJECT_none)
+        return 0;
     memcpy(&value, td_element(context, field, element), field->element_bytes);
     /* GPAW is one bit of CONFIG_FLAGS under a name of its own. */
     return field->id == MD_TD_GPAW ? value & TD_CONFIG_GPAW_52 : value;
@@ -224,7 +237,7 @@ u64 metadata_read(const struct metadata_context *context, u64 id, u64 *value, u6
     *value = 0;
     *next = ID_NULL;
     if (context->scope == METADATA_VP)
-        return vcpu_field_read(context, id, value);
+        return vcpu_field_read(context, id, value, next);
     if (is_gpa_width(context, id)) {
         *value = platform()->gpa_bits;
         return 0;
@@ -244,17 +257,26 @@ u64 metadata_read(const struct metadata_context *context, u64 id, u64 *value, u6
     return 0;
 }
 
+/* The bits of a field that may be written at all. */
+static u64 writable_bits(const struct field *field)
+{
+    return field->id == MD_TD_HP_LOCK_TIMEOUT ? ~0ull : 1;
+}
+
 static bool value_is_valid(const struct metadata_context *context, const struct field *field,
-                           u64 value)
+                           u64 old, u64 value)
 {
     switch (field->id) {
     case MD_TD_HP_LOCK_TIMEOUT:
         return value >= 10000 && value <= 100000000;
     case MD_TD_TD_CTLS:
-        return !(value & ~1ull) && context->td->tdcs->config_flags & TD_CONFIG_FLEXIBLE_PENDING_VE;
-    default: /* NOTIFY_ENABLES, VM_CTLS: bit 0 only */
-        return !(value & ~1ull);
+        if (value != old && !(context->td->tdcs->config_flags & TD_CONFIG_FLEXIBLE_PENDING_VE))
+            return false;
+        break;
+    default:
+        break;
     }
+    return !(value & ~writable_bits(field));
 }
 
 u64 metadata_write(const struct metadata_context *context, u64 id, u64 value, u64 mask,
@@ -270,11 +292,13 @@ u64 metadata_write(const struct metadata_context *context, u64 id, u64 value, u6
     const struct field *field = &table.fields[row];
     if (!field_is_writable(field, context->reader))
         return completion(TDX_METADATA_FIELD_NOT_WRITABLE, 0);
+    if (!(mask & writable_bits(field)))
+        return completion(TDX_METADATA_FIELD_NOT_WRITABLE, 0);
     if (field->id == MD_TD_HP_LOCK_TIMEOUT && mask != ~0ull)
         return completion(TDX_METADATA_WR_MASK_NOT_VALID, 0);
     u64 old = td_value(context, field, element);
     u64 merged = (old & ~mask) | (value & mask);
-    if (!value_is_valid(context, field, merged))
+    if (!value_is_valid(context, field, old, merged))
         return completion(TDX_METADATA_FIELD_VALUE_NOT_VALID, 0);
     memcpy(td_element(context, field, element), &merged, field->element_bytes);
     *previous = old;

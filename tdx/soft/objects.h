@@ -181,8 +181,9 @@ u64 cpuid_table_configure(struct tdcs_measured *measured, const struct td_params
 void msr_bitmap_build(const struct tdcs *tdcs, void *page);
 /* The configurable entry `index`: leaf | subleaf << 32, and the bits a VMM may set. */
 bool cpuid_config_row(u32 index, u64 *leaf, struct cpuid_values *mask);
-/* VMCS and register fields of METADATA_VP that live outside struct tdvps. */
-u64 vcpu_field_read(const struct metadata_context *context, u64 field, u64 *value);
+/* Every field of METADATA_VP; as metadata_read, metadata_write and metadata_first. */
+u64 vcpu_field_read(const struct metadata_context *context, u64 field, u64 *value, u64 *next);
+u64 vcpu_field_first(const struct metadata_context *context);
 u64 vcpu_field_write(const struct metadata_context *context, u64 field, u64 value, u64 mask,
                      u64 *previous);
 

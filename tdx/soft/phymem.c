@@ -104,13 +104,12 @@ u64 tdh_phymem_page_wbinvd(struct leaf *leaf)
     return 0;
 }
 
-/* KeyIDs whose lines this package's caches may still hold. */
-static u64 keyids_to_flush(u64 package_bit)
+/* KeyIDs that a TD has given up and nobody has freed, flushed here already or not. */
+static u64 keyids_to_flush(void)
 {
     u64 keyids = 0;
     for (u32 i = 0; i < SOFT_KEYIDS_MAX; i++)
-        if (soft_system.keyids[i].state == KEYID_FLUSHED &&
-            soft_system.keyids[i].packages_to_flush & package_bit)
+        if (soft_system.keyids[i].state == KEYID_FLUSHED)
             keyids |= 1ull << i;
     return keyids;
 }
@@ -136,7 +135,7 @@ u64 tdh_phymem_cache_wb(struct leaf *leaf)
     if (command == 1 && !is_interrupted)
         return completion(TDX_WBCACHE_RESUME_ERROR, 0);
     if (command == 0) {
-        u64 keyids = keyids_to_flush(1ull << package);
+        u64 keyids = keyids_to_flush();
         if (!keyids)
             return completion(TDX_NO_HKID_READY_TO_WBCACHE, 0);
         soft_system.write_back[package].keyids = keyids;

@@ -3,6 +3,7 @@
 
 #include "boot/log.h"
 #include "boot/string.h"
+#include "tdx/soft/processor.h"
 #include "tdx/soft/system.h"
 
 struct system soft_system;
@@ -37,6 +38,11 @@ u64 packages_all(void)
     return (1ull << platform()->package_count) - 1;
 }
 
+u64 lps_all(void)
+{
+    return ~0ull >> (64 - platform()->lp_count);
+}
+
 bool keyid_is_private(u64 keyid)
 {
     const struct soft_platform *p = platform();
@@ -45,7 +51,7 @@ bool keyid_is_private(u64 keyid)
 
 u64 xfam_fixed0(void)
 {
-    return (XFAM_FIXED0 & platform()->xfam) | XFAM_FIXED1;
+    return (XFAM_FIXED0 & processor_xfeatures()) | XFAM_FIXED1;
 }
 
 u64 operand_shared(u64 address, u64 align_bytes, enum tdx_operand operand)

@@ -27,8 +27,6 @@ struct soft_platform {
     u32 cmr_count;
     u64 seam_base, seam_bytes; /* the SEAM range: no shared operand may overlap it */
     u64 tsc_hz;
-    u64 xfam;                  /* extended state that the processor has: XCR0 and IA32_XSS bits */
-    u32 family_model_stepping; /* CPUID(1).EAX */
     u32 wbinvd_blocks;         /* PHYMEM.CACHE.WB works in this many steps */
     /* The module's own address space and what enters it. */
     hpa_t annex_root;

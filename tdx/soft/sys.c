@@ -112,3 +112,13 @@ u64 tdh_sys_shutdown(struct leaf *leaf)
     soft_system.state = SYSTEM_SHUTDOWN;
     return 0;
 }
+
+/* No module before this one left anything: there is no handoff data to go on from. */
+u64 tdh_sys_update(struct leaf *leaf)
+{
+    if (!leaf_lock(leaf, &soft_system.lock, LOCK_EXCLUSIVE))
+        return completion(TDX_SYS_BUSY, 0);
+    if (soft_system.state != SYSTEM_INIT_DONE || soft_system.lps_initialized != lps_all())
+        return completion(TDX_SYS_STATE_INCORRECT, 0);
+    return completion(TDX_SYS_INVALID_HANDOFF, 0);
+}

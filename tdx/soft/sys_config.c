@@ -197,8 +197,7 @@ u64 tdh_sys_config(struct leaf *leaf)
     u64 keyid = leaf->regs->gpr[GPR_R8];
     if (!leaf_lock(leaf, &soft_system.lock, LOCK_EXCLUSIVE))
         return completion(TDX_SYS_BUSY, 0);
-    u64 lps = platform()->lp_count == 64 ? ~0ull : (1ull << platform()->lp_count) - 1;
-    if (soft_system.state != SYSTEM_INIT_DONE || soft_system.lps_initialized != lps)
+    if (soft_system.state != SYSTEM_INIT_DONE || soft_system.lps_initialized != lps_all())
         return completion(TDX_SYS_CONFIG_NOT_PENDING, 0);
     u64 status = operand_shared(list, TDMR_INFO_ALIGN, OPERAND_RCX);
     if (status)

@@ -82,6 +82,7 @@ struct system {
 extern struct system soft_system;
 
 u64 packages_all(void);
+u64 lps_all(void);
 bool keyid_is_private(u64 keyid);
 u64 xfam_fixed0(void);
 

@@ -23,6 +23,8 @@
 #define CPUID_CONFIG_COUNT 12
 #define CPUID_TABLE_MAX 96
 #define ZERO_STEP_PAGES_MAX 32
+/* Of TD_CTLS: a PENDING page is the VMM's business, not a #VE. */
+#define TD_CTLS_PENDING_VE_DISABLE (1ull << 0)
 
 /* A shared/exclusive try-lock: 0 free, 0x8000 exclusive, else the number of sharers. */
 typedef _Atomic u16 trylock_t;
@@ -102,13 +104,13 @@ struct tdvps {
     bool vmcs_launched;
     bool last_exit_was_vmcall; /* then vmcall_mask says what the next entry passes in */
     u64 vmcall_mask;
-    bool pend_nmi;
+    u8 pend_nmi; /* a flag, kept as the VMM wrote it */
     struct {
         u32 reason, valid; /* valid: 0xffffffff */
         u64 qualification, gla, gpa;
         u32 instruction_length, instruction_info;
     } ve;
-    bool cpuid_ve_supervisor, cpuid_ve_user;
+    u8 cpuid_ve_supervisor, cpuid_ve_user; /* flags, kept as they were written */
     u8 cpuid_control[CPUID_TABLE_MAX];
     u64 cr2, dr[4], dr6, xcr0;
     u64 msr_star, msr_lstar, msr_fmask, msr_kernel_gs_base, msr_tsc_aux, msr_xss, msr_cstar;

@@ -62,8 +62,8 @@ static u64 tdg_vp_cpuidve_set(struct tdcall *call)
 
     if (wanted & ~(CPUIDVE_SUPERVISOR | CPUIDVE_USER))
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
-    call->run->vcpu->cpuid_ve_supervisor = wanted & CPUIDVE_SUPERVISOR;
-    call->run->vcpu->cpuid_ve_user = wanted & CPUIDVE_USER;
+    call->run->vcpu->cpuid_ve_supervisor = (wanted & CPUIDVE_SUPERVISOR) != 0;
+    call->run->vcpu->cpuid_ve_user = (wanted & CPUIDVE_USER) != 0;
     return 0;
 }
 

@@ -30,8 +30,6 @@ static struct soft_platform modelled = {
     .seam_base = 0x7e000000,
     .seam_bytes = 32 * MIB,
     .tsc_hz = 2000000000,
-    .xfam = ~0ull,
-    .family_model_stepping = 0x806f8,
     .wbinvd_blocks = 4,
 };
 static bool is_installed;
@@ -49,8 +47,14 @@ static void install(void)
     is_installed = true;
 }
 
-static u64 number(const char *word) { return strtoull(word, NULL, 16); }
-static u64 decimal(const char *word) { return strtoull(word, NULL, 10); }
+static u64 number(const char *word)
+{
+    return strtoull(word, NULL, 16);
+}
+static u64 decimal(const char *word)
+{
+    return strtoull(word, NULL, 10);
+}
 
 static u8 *memory_at(u64 address)
 {
@@ -71,9 +75,9 @@ static void registers_take(struct tdx_regs *regs, char **words, u32 count)
 static void registers_print(const char *prefix, const struct tdx_regs *regs)
 {
     const u64 *g = regs->gpr;
-    printf("%s%" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 "\n",
-           prefix, g[GPR_RAX], g[GPR_RCX], g[GPR_RDX], g[GPR_R8], g[GPR_R9], g[GPR_R10],
-           g[GPR_R11]);
+    printf(
+        "%s%" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 "\n",
+        prefix, g[GPR_RAX], g[GPR_RCX], g[GPR_RDX], g[GPR_R8], g[GPR_R9], g[GPR_R10], g[GPR_R11]);
 }
 
 static void seamcall(char **words, u32 count, u64 times)

@@ -47,10 +47,22 @@ static struct page *pages[PAGE_BUCKETS];
 static struct vmcs *vmcs_all;
 static u32 selected;
 
-void machine_select_lp(u32 lp) { selected = lp; }
-void machine_set_interrupt(bool is_pending) { lps[selected].interrupt = is_pending; }
-bool machine_is_in_guest(void) { return lps[selected].is_in_guest; }
-struct tdx_regs *machine_guest_registers(void) { return &lps[selected].guest; }
+void machine_select_lp(u32 lp)
+{
+    selected = lp;
+}
+void machine_set_interrupt(bool is_pending)
+{
+    lps[selected].interrupt = is_pending;
+}
+bool machine_is_in_guest(void)
+{
+    return lps[selected].is_in_guest;
+}
+struct tdx_regs *machine_guest_registers(void)
+{
+    return &lps[selected].guest;
+}
 
 void *seam_page(u64 address)
 {
@@ -68,8 +80,14 @@ void *seam_page(u64 address)
     return page->bytes;
 }
 
-u32 seam_lp(void) { return selected; }
-bool seam_interrupt_is_pending(void) { return lps[selected].interrupt; }
+u32 seam_lp(void)
+{
+    return selected;
+}
+bool seam_interrupt_is_pending(void)
+{
+    return lps[selected].interrupt;
+}
 
 u64 seam_tsc(void)
 {
@@ -84,8 +102,14 @@ bool seam_random(u64 *value)
     return true;
 }
 
-void seam_flush_page(u64 address) { (void)address; }
-void seam_invept(u64 eptp) { (void)eptp; }
+void seam_flush_page(u64 address)
+{
+    (void)address;
+}
+void seam_invept(u64 eptp)
+{
+    (void)eptp;
+}
 
 static struct vmcs *vmcs_of(struct tdvps *vcpu)
 {
@@ -105,7 +129,10 @@ void seam_vmcs_clear(struct tdvps *vcpu)
         lps[selected].vmcs = NULL;
 }
 
-void seam_vmcs_load(struct tdvps *vcpu) { lps[selected].vmcs = vmcs_of(vcpu); }
+void seam_vmcs_load(struct tdvps *vcpu)
+{
+    lps[selected].vmcs = vmcs_of(vcpu);
+}
 
 static u64 *vmcs_field(u32 field)
 {
@@ -120,8 +147,14 @@ static u64 *vmcs_field(u32 field)
     return &vmcs->fields[vmcs->count++].value;
 }
 
-u64 seam_vmcs_read(u32 field) { return *vmcs_field(field); }
-void seam_vmcs_write(u32 field, u64 value) { *vmcs_field(field) = value; }
+u64 seam_vmcs_read(u32 field)
+{
+    return *vmcs_field(field);
+}
+void seam_vmcs_write(u32 field, u64 value)
+{
+    *vmcs_field(field) = value;
+}
 
 /* A guest that never ran is put into 64-bit mode at RIP 0, as the traces assume. */
 static void guest_start(void)
@@ -230,17 +263,41 @@ u64 processor_msr_read(u32 index)
     }
 }
 
-u64 processor_xfeatures(void) { return 0x6dbe7; }
-void processor_state_load(struct tdvps *vcpu, u64 xfam) { (void)vcpu, (void)xfam; }
+u64 processor_xfeatures(void)
+{
+    return 0x6dbe7;
+}
+void processor_state_load(struct tdvps *vcpu, u64 xfam)
+{
+    (void)vcpu, (void)xfam;
+}
 void processor_state_save(struct tdvps *vcpu, u64 xfam, u16 xmm_mask)
 {
     (void)vcpu, (void)xfam, (void)xmm_mask;
 }
-void processor_xmm_take(struct tdvps *vcpu, u16 xmm_mask) { (void)vcpu, (void)xmm_mask; }
-void processor_state_reset(struct tdvps *vcpu) { (void)vcpu; }
-void processor_xcr0_write(u64 value) { (void)value; }
-void processor_xss_write(u64 value) { (void)value; }
-void processor_cr2_write(u64 value) { (void)value; }
+void processor_xmm_take(struct tdvps *vcpu, u16 xmm_mask)
+{
+    (void)vcpu, (void)xmm_mask;
+}
+void processor_state_reset(struct tdvps *vcpu)
+{
+    (void)vcpu;
+}
+void processor_xcr0_write(u64 value)
+{
+    (void)value;
+}
+void processor_xss_write(u64 value)
+{
+    (void)value;
+}
+void processor_cr2_write(u64 value)
+{
+    (void)value;
+}
 void processor_host_fields_write(void) {}
-u32 processor_interrupt_acknowledge(void) { return PROCESSOR_NO_INTERRUPT; }
+u32 processor_interrupt_acknowledge(void)
+{
+    return PROCESSOR_NO_INTERRUPT;
+}
 void processor_interrupt_end(void) {}

@@ -18,3 +18,23 @@ exits_SOURCES := tests/soft/processor_model.c boot/names.c \
                  $(addprefix tdx/soft/,exits.c events.c td_exit.c cpuid.c msr.c interrupts.c \
                    ept_violation.c zero_step.c guest_memory.c instruction.c vmcs_init.c leaf.c \
                    trylock.c sept.c objects.c pamt.c platform.c)
+
+.PHONY: replay replay-traces
+# All the traces of a folder: make replay TRACES=folder
+TRACES ?= tests/soft/traces
+replay: $(BUILD)/host/replay  ## what the software module answers otherwise than the traces say
+	python3 tests/soft/replay_compare.py --show 5 $< $(wildcard $(TRACES)/*.trace)
+
+# These are answered without a difference, and have to stay so.
+replay-traces: $(BUILD)/host/replay
+	python3 tests/soft/replay_compare.py --show 5 $< $(wildcard tests/soft/traces/*.trace)
+
+host-tests: | replay-traces
+
+HOST_TESTS += sha384
+sha384_TEST := tests/soft/sha384_test.c
+sha384_SOURCES := tdx/soft/sha384.c
+
+HOST_TESTS += trylock
+trylock_TEST := tests/soft/trylock_test.c
+trylock_SOURCES := tdx/soft/trylock.c
