@@ -136,8 +136,8 @@ static void tdcs_fill(const struct td *td, const struct td_params *params)
     tdcs->attributes = params->attributes;
     tdcs->xfam = params->xfam;
     tdcs->config_flags = params->config_flags;
-    tdcs->td_ctls =
-        params->attributes & TD_ATTRIBUTE_SEPT_VE_DISABLE ? TD_CTLS_PENDING_VE_DISABLE : 0;
+    if (params->attributes & TD_ATTRIBUTE_SEPT_VE_DISABLE)
+        tdcs->td_ctls = TD_CTLS_PENDING_VE_DISABLE;
     tdcs->max_vcpus = params->max_vcpus;
     tdcs->num_l2_vms = params->num_l2_vms;
     tdcs->eptp = td_sept_root(td) | params->eptp_controls;

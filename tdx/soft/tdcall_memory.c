@@ -2,7 +2,6 @@
 #include "boot/x86.h"
 #include "tdx/soft/guest_memory.h"
 #include "tdx/soft/tdcall.h"
-#include "tdx/soft/zero_step.h"
 
 #define ACCEPT_LEVEL_MAX LEVEL_2M
 #define ATTR_LEVEL_MAX LEVEL_1G
@@ -61,20 +60,21 @@ u64 tdg_mem_page_accept(struct tdcall *call)
     case SEPT_ACCEPT_FAULT:
         break;
     }
-    zero_step_count(run, address);
     td_exit_ept_violation(run, address, EPT_VIOLATION_WRITE, accept_detail(level, &walk));
     call->end = TDCALL_FAULTED;
     return 0;
 }
 
-/* The entry of a page, of any size, that the guest may use or accept; else an EPT violation. */
-static bool attributes_find(struct tdcall *call, u64 address, struct sept_walk *walk)
+/*
+ * The entry of a page, of at least the size of `level`, that the guest may use or accept, or the
+ * table in its place; else an EPT violation.
+ */
+static bool attributes_find(struct tdcall *call, u64 address, u32 level, struct sept_walk *walk)
 {
-    (void)sept_walk(&call->run->td, address, LEVEL_4K, walk);
+    (void)sept_walk(&call->run->td, address, level, walk);
     enum sept_state state = sept_entry_state(walk->value);
-    if (state == SEPT_MAPPED || state == SEPT_PENDING)
+    if (state == SEPT_MAPPED || state == SEPT_PENDING || state == SEPT_NL_MAPPED)
         return true;
-    zero_step_count(call->run, address);
     td_exit_ept_violation(call->run, address, 0, TD_EXIT_DETAIL_NONE);
     call->end = TDCALL_FAULTED;
     return false;
@@ -90,14 +90,15 @@ static u64 attributes_of(u64 address, const struct sept_walk *walk)
 
 u64 tdg_mem_page_attr_rd(struct tdcall *call)
 {
-    u64 operand = call->gpr[GPR_RCX];
+    /* Bits 11:0 are not looked at. */
+    u64 operand = call->gpr[GPR_RCX] & ~PAGE_MASK;
     struct sept_walk walk;
 
     if (!operand_is_valid(call->run, operand, LEVEL_4K)) {
         call->gpr[GPR_RCX] = call->gpr[GPR_RDX] = 0;
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
     }
-    if (!attributes_find(call, operand, &walk))
+    if (!attributes_find(call, operand, LEVEL_4K, &walk))
         return 0;
     call->gpr[GPR_RCX] = attributes_of(operand, &walk);
     call->gpr[GPR_RDX] = 0;
@@ -119,9 +120,9 @@ u64 tdg_mem_page_attr_wr(struct tdcall *call)
         status = completion(TDX_OPERAND_INVALID, OPERAND_RDX);
     else if (flags)
         status = completion(TDX_OPERAND_INVALID, OPERAND_R8);
-    else if (!attributes_find(call, address, &walk))
+    else if (!attributes_find(call, address, level, &walk))
         return 0;
-    else if (walk.level != level)
+    else if (walk.level != level || sept_entry_state(walk.value) == SEPT_NL_MAPPED)
         status = completion(TDX_PAGE_SIZE_MISMATCH, level);
     call->gpr[GPR_RCX] = status ? 0 : attributes_of(address, &walk);
     call->gpr[GPR_RDX] = 0;
@@ -135,8 +136,6 @@ void *tdcall_operand(struct tdcall *call, u64 address, u64 access)
 
     if (guest_physical_find(run, address, &host))
         return (u8 *)seam_page(host & ~PAGE_MASK) + (host & PAGE_MASK);
-    if (!(address & gpa_shared_bit(run->tdcs)))
-        zero_step_count(run, address);
     td_exit_ept_violation(run, address, access, TD_EXIT_DETAIL_NONE);
     call->end = TDCALL_FAULTED;
     return NULL;

@@ -4,6 +4,12 @@
 /* So many faults at one RIP are still taken for chance. */
 #define FAULTS_TOLERATED 6
 
+static void forget(struct tdvps *vcpu)
+{
+    vcpu->fault_count = 0;
+    vcpu->fault_page_count = 0;
+}
+
 void zero_step_count(struct run *run, u64 address)
 {
     struct tdvps *vcpu = run->vcpu;
@@ -12,12 +18,13 @@ void zero_step_count(struct run *run, u64 address)
 
     if (rip != vcpu->last_fault_rip) {
         vcpu->last_fault_rip = rip;
-        vcpu->fault_count = 0;
-        vcpu->fault_page_count = 0;
+        forget(vcpu);
     }
-    if (vcpu->fault_count < FAULTS_TOLERATED)
+    if (vcpu->fault_count < FAULTS_TOLERATED) {
         vcpu->fault_count++;
-    if (vcpu->fault_count < FAULTS_TOLERATED || vcpu->fault_page_count == ZERO_STEP_PAGES_MAX)
+        return;
+    }
+    if (vcpu->fault_page_count == ZERO_STEP_PAGES_MAX)
         return;
     for (u32 i = 0; i < vcpu->fault_page_count; i++)
         if (vcpu->fault_pages[i] == page)
@@ -25,9 +32,23 @@ void zero_step_count(struct run *run, u64 address)
     vcpu->fault_pages[vcpu->fault_page_count++] = page;
 }
 
+void zero_step_note_progress(struct run *run)
+{
+    if (seam_vmcs_read(VMCS_GUEST_RIP) != run->vcpu->last_fault_rip)
+        forget(run->vcpu);
+}
+
 bool zero_step_is_suspected(const struct tdvps *vcpu)
 {
     return vcpu->fault_page_count != 0;
+}
+
+static bool page_is_accessible(const struct run *run, u64 page)
+{
+    struct sept_walk walk;
+
+    (void)sept_walk(&run->td, page, LEVEL_4K, &walk);
+    return sept_entry_state(walk.value) == SEPT_MAPPED;
 }
 
 bool zero_step_is_served(struct run *run, u64 *missing)
@@ -35,15 +56,11 @@ bool zero_step_is_served(struct run *run, u64 *missing)
     struct tdvps *vcpu = run->vcpu;
 
     for (u32 i = 0; i < vcpu->fault_page_count; i++) {
-        struct sept_walk walk;
-        (void)sept_walk(&run->td, vcpu->fault_pages[i], LEVEL_4K, &walk);
-        enum sept_state state = sept_entry_state(walk.value);
-        if (state != SEPT_MAPPED && state != SEPT_PENDING) {
+        if (!page_is_accessible(run, vcpu->fault_pages[i])) {
             *missing = vcpu->fault_pages[i];
             return false;
         }
     }
-    vcpu->fault_count = 0;
-    vcpu->fault_page_count = 0;
+    forget(vcpu);
     return true;
 }
