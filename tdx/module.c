@@ -8,7 +8,7 @@
 #include "boot/string.h"
 #include "tdx/handover.h"
 #include "tdx/keys.h"
-#include "tdx/metadata.h"
+#include "tdx/module_fields.h"
 #include "tdx/packages.h"
 #include "tdx/platform.h"
 
@@ -80,7 +80,7 @@ static enum error processors_init(void)
 
 static enum error description_read(void)
 {
-    enum error error = metadata_read(&module);
+    enum error error = module_fields_read(&module);
     if (error)
         return error;
     log_line("tdx: module %u.%u.%02u, features 0x%llx, %u private KeyIDs, GPAs of %u bits",
@@ -92,9 +92,9 @@ static enum error description_read(void)
 static enum error memory_plan(void)
 {
     struct tdmr_limits limits;
-    enum error error = metadata_read_tdmr_limits(&limits);
+    enum error error = module_limits_read(&limits);
     if (!error)
-        error = metadata_read_cmrs(&plan.convertible);
+        error = module_cmrs_read(&plan.convertible);
     if (!error)
         error = tdmr_plan_make(&plan, &limits);
     if (error)

@@ -5,7 +5,6 @@
 #include "boot/machine.h"
 #include "boot/paging.h"
 #include "boot/string.h"
-#include "boot/x86.h"
 #include "tdx/spans.h"
 
 #define LOW_MEMORY_END MIB /* never convertible, as on hardware */
@@ -15,17 +14,6 @@
 #define PRIVATE_KEYIDS 32
 #define GPA_BITS_MAX 48
 #define WBINVD_BLOCKS 4
-#define XFAM_X87_SSE 3ull
-#define CPUID_1_ECX_XSAVE (1u << 26)
-#define CPUID_XSAVE 0xd
-
-u64 processor_xfam(void)
-{
-    if (!(cpuid(1, 0).ecx & CPUID_1_ECX_XSAVE))
-        return XFAM_X87_SSE;
-    struct cpuid_result user = cpuid(CPUID_XSAVE, 0), supervisor = cpuid(CPUID_XSAVE, 1);
-    return ((u64)user.edx << 32 | user.eax) | ((u64)supervisor.edx << 32 | supervisor.ecx);
-}
 
 enum firmware_memory {
     FIRMWARE_MEMORY_LEFT_OUT,
@@ -97,7 +85,6 @@ enum error software_describe(struct soft_platform *platform)
     platform->private_keyids = PRIVATE_KEYIDS;
     /* seam_base, seam_bytes stay 0: the module lies in Tain's image, not in a range of its own. */
     platform->tsc_hz = m->tsc_hz;
-    platform->xfam = processor_xfam();
     platform->wbinvd_blocks = WBINVD_BLOCKS;
     platform->annex_root = paging_annex_root();
     return cmrs_describe(platform);

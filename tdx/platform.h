@@ -6,9 +6,6 @@
 #include "boot/error.h"
 #include "tdx/soft/soft.h"
 
-/* Extended state that this processor has: bits of XCR0 and IA32_XSS. */
-u64 processor_xfam(void);
-
 /* KeyIDs that are private to TDX, and where in a physical address a KeyID is. */
 struct private_keyids {
     u16 first, count;

@@ -64,8 +64,9 @@ enum error td_add_page(struct td *td, struct vcpu_caches *caches, gpa_t address,
 
 /*
  * VP.CREATE, ADDCX, VP.INIT on this processor (`initial_rcx` is what the guest finds in RCX and
- * R8), then shared EPTP and posted interrupts through VP.WR. On error what was added stays
- * recorded, and td_destroy takes it back.
+ * R8), then shared EPTP and posted interrupts through VP.WR; last VP.FLUSH, so that the vCPU is
+ * nobody's until it is entered. On error what was added stays recorded, and td_destroy takes it
+ * back.
  */
 enum error td_vcpu_create(struct td *td, struct td_vcpu *vcpu, u64 initial_rcx,
                           hpa_t shared_ept_root);

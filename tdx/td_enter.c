@@ -74,7 +74,8 @@ void td_vcpu_enter(struct td_vcpu *vcpu, struct td_exit *exit)
     }
     if (error || atomic_load(&vcpu->td->broken)) {
         /* Logged where it arose. Without its last processor's leave a vCPU can run nowhere. */
-        *exit = (struct td_exit){.kind = TD_EXIT_DEAD};
+        *exit =
+            (struct td_exit){.status = {(u64)TDX_NON_RECOVERABLE_TD << 32}, .kind = TD_EXIT_DEAD};
         return;
     }
     /*

@@ -108,8 +108,7 @@ static enum error unblock(void *owner, gfn_t frame, enum level level)
     if (!td->finalized)
         return OK;
     entry_operands(&regs, td, frame, level);
-    return entry_error(seamcall(TDH_MEM_RANGE_UNBLOCK, &regs), TDH_MEM_RANGE_UNBLOCK, frame,
-                       level);
+    return entry_error(seamcall(TDH_MEM_RANGE_UNBLOCK, &regs), TDH_MEM_RANGE_UNBLOCK, frame, level);
 }
 
 static enum error track(void *owner)

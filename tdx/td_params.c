@@ -2,15 +2,26 @@
 #include "tdx/td_params.h"
 
 #include "boot/log.h"
-#include "tdx/platform.h"
+#include "boot/x86.h"
 
 #define XFAM_X87 (1ull << 0)
 #define XFAM_SSE (1ull << 1)
 #define XFAM_AVX (1ull << 2)
+#define CPUID_1_ECX_XSAVE (1u << 26)
+#define CPUID_XSAVE 0xd
 #define XFAM_WANTED (XFAM_X87 | XFAM_SSE | XFAM_AVX)
 #define EPTP_CONTROLS_WB_4_LEVELS (6ull | 3ull << 3)
 #define CPUID_ADDRESS_SIZES 0x80000008u
 #define CPUID_ADDRESS_SIZES_GUEST 0x00ff0000u
+
+/* Extended state that this processor has: bits of XCR0 and IA32_XSS. */
+static u64 processor_xfam(void)
+{
+    if (!(cpuid(1, 0).ecx & CPUID_1_ECX_XSAVE))
+        return (XFAM_X87 | XFAM_SSE);
+    struct cpuid_result user = cpuid(CPUID_XSAVE, 0), supervisor = cpuid(CPUID_XSAVE, 1);
+    return ((u64)user.edx << 32 | user.eax) | ((u64)supervisor.edx << 32 | supervisor.ecx);
+}
 
 static enum error xfam_choose(u64 *xfam)
 {

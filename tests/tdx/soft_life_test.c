@@ -236,6 +236,98 @@ static void the_measurement_is_of_the_content(void **state)
     end_check();
 }
 
+/* What the guest has not accepted is pending, what the build added is mapped: as the module says.
+ */
+static void entries_read_as_the_module_has_them(void **state)
+{
+    (void)state;
+    static const struct {
+        u64 address;
+        enum level level;
+        enum external_state entry;
+    } rows[] = {
+        {0, LEVEL_4K, EXTERNAL_MAPPED},
+        {0, LEVEL_2M, EXTERNAL_TABLE},
+        {PAGES_ADDED * PAGE_BYTES, LEVEL_4K, EXTERNAL_FREE},
+        {MAPPED_START + (PAGES_MAPPED - 1) * PAGE_BYTES, LEVEL_4K, EXTERNAL_PENDING},
+        {MAPPED_START, LEVEL_4K, EXTERNAL_FREE},
+        {2 * GIB, LEVEL_1G, EXTERNAL_FREE},
+    };
+    start(1, 1);
+    assert_int_equal(td_live(), OK);
+    for (u32 i = 0; i < ARRAY_LENGTH(rows); i++) {
+        struct external_entry entry;
+        gfn_t frame = gpa_to_gfn(gpa(rows[i].address));
+        assert_int_equal(td.mirror.ops->read_entry(&td, frame, rows[i].level, &entry), OK);
+        assert_int_equal(entry.state, rows[i].entry);
+        if (rows[i].level == LEVEL_4K)
+            assert_int_equal(entry.page.raw, mirror_lookup(&td.mirror, frame).raw);
+    }
+    gfn_t pending = {gpa_to_gfn(gpa(MAPPED_START)).raw + PAGES_MAPPED - 1};
+    struct external_entry entry;
+    assert_int_equal(td.mirror.ops->block(&td, pending, LEVEL_4K), OK);
+    assert_int_equal(td.mirror.ops->read_entry(&td, pending, LEVEL_4K, &entry), OK);
+    assert_int_equal(entry.state, EXTERNAL_BLOCKED);
+    assert_int_equal(td_destroy(&td), OK);
+    end_check();
+}
+
+static enum external_state state_of(u64 address)
+{
+    struct external_entry entry;
+    assert_int_equal(td.mirror.ops->read_entry(&td, gpa_to_gfn(gpa(address)), LEVEL_4K, &entry),
+                     OK);
+    return entry.state;
+}
+
+/* What a removal blocked and did not remove is the guest's again. */
+static void a_removal_that_stops_unblocks_the_rest(void **state)
+{
+    (void)state;
+    struct inject_config injection = {"TDH.MEM.PAGE.REMOVE", 4, "OPERAND_INVALID", 1};
+    start(1, 1);
+    assert_int_equal(seamcall_inject(&injection), OK);
+    assert_int_equal(td_live(), ERR_REFUSED);
+    assert_int_equal(state_of(MAPPED_START + 2 * PAGE_BYTES), EXTERNAL_FREE);
+    for (u64 i = 3; i < PAGES_MAPPED; i++)
+        assert_int_equal(state_of(MAPPED_START + i * PAGE_BYTES), EXTERNAL_PENDING);
+    audit_check();
+    assert_int_equal(td_destroy(&td), OK);
+    end_check();
+}
+
+/* Before finalize no vCPU can have seen a page: there is nothing to block or to track. */
+static void a_page_of_the_build_is_removed_at_once(void **state)
+{
+    (void)state;
+    gfn_t done;
+    start(1, 1);
+    pages_wanted = 8;
+    assert_int_equal(td_create(&td, &options), OK);
+    assert_int_equal(pages_add(), OK);
+    pages_wanted = PAGES_ADDED;
+    assert_int_equal(mirror_remove_range(&td.mirror, (gfn_t){2}, (gfn_t){4}, &done), OK);
+    assert_int_equal(soft_module_count(TDH_MEM_RANGE_BLOCK), 0);
+    assert_int_equal(soft_module_count(TDH_MEM_TRACK), 0);
+    assert_int_equal(state_of(3 * PAGE_BYTES), EXTERNAL_FREE);
+    assert_int_equal(td.mirror.stats.leaves, 6);
+    audit_check();
+    assert_int_equal(td_destroy(&td), OK);
+    end_check();
+}
+
+/* As after a VP.ENTER that was refused before it came to associate the vCPU. */
+static void a_vcpu_that_is_nowhere_needs_no_flush(void **state)
+{
+    (void)state;
+    start(1, 1);
+    assert_int_equal(td_build(), OK);
+    vcpus[1].cpu = 0;
+    assert_int_equal(td_destroy(&td), OK);
+    assert_string_equal(host_log(), "");
+    end_check();
+}
+
 static void a_corrupted_mirror_fails_its_audit(void **state)
 {
     (void)state;
@@ -286,6 +378,9 @@ static void nth_call_fails(u32 leaf, u32 nth, const char *status)
     start(4, 2);
     assert_int_equal(seamcall_inject(&injection), OK);
     enum error lived = td_live();
+    /* Before the end too: what failed left both tables as they were. */
+    if (td.has_mirror && !td.broken)
+        audit_check();
     enum error ended = td_destroy(&td);
     assert_non_null(strstr(host_log(), "is made to fail"));
     if (!leaf_may_leak(leaf)) {
@@ -337,6 +432,10 @@ int main(void)
         cmocka_unit_test(a_life_in_memory_of_many_pieces),
         cmocka_unit_test(keys_come_back),
         cmocka_unit_test(the_measurement_is_of_the_content),
+        cmocka_unit_test(entries_read_as_the_module_has_them),
+        cmocka_unit_test(a_removal_that_stops_unblocks_the_rest),
+        cmocka_unit_test(a_page_of_the_build_is_removed_at_once),
+        cmocka_unit_test(a_vcpu_that_is_nowhere_needs_no_flush),
         cmocka_unit_test(a_corrupted_mirror_fails_its_audit),
         cmocka_unit_test(interrupted_cache_write_backs_are_resumed),
         cmocka_unit_test(every_call_is_refused_in_turn),

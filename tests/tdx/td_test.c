@@ -137,6 +137,10 @@ static void a_life_leaves_no_trace(void **state)
     start(4, 2);
     assert_int_equal(td_live(), OK);
     assert_int_equal(td.measured_pages, PAGES_ADDED);
+    /* The page to add from is not kept. */
+    struct pages_stats now;
+    pages_statistics(&now);
+    assert_int_equal(now.pages[PAGE_VMM], before.pages[PAGE_VMM]);
     assert_int_equal(fake_count(TDH_MR_EXTEND), PAGES_ADDED * 16);
     assert_int_equal(fake_count(TDH_MNG_KEY_CONFIG), 2);
     assert_int_equal(fake_count(TDH_MNG_ADDCX), 6);
@@ -255,6 +259,33 @@ static void an_attribute_that_the_module_has_not_is_refused(void **state)
     end_check();
 }
 
+static void a_td_has_vcpus_but_not_too_many(void **state)
+{
+    (void)state;
+    struct td_options none = {.max_vcpus = 0}, many = {.max_vcpus = TD_VCPUS_MAX + 1};
+    start(1, 1);
+    assert_int_equal(td_create(&td, &none), ERR_INVALID);
+    assert_int_equal(td_create(&td, &many), ERR_INVALID);
+    assert_non_null(strstr(host_log(), "a TD of 65 vCPUs; 1 to 64 are possible"));
+    end_check();
+}
+
+static void what_comes_too_late_is_refused(void **state)
+{
+    (void)state;
+    u8 content[PAGE_BYTES] = {};
+    struct td_vcpu late;
+    start(1, 1);
+    assert_int_equal(td_live(), OK);
+    u32 calls = fake_call_count;
+    assert_int_equal(td_finalize(&td), ERR_STATE);
+    assert_int_equal(td_vcpu_create(&td, &late, 0, hpa(0x2000)), ERR_STATE);
+    assert_int_equal(td_add_page(&td, &caches, gpa(0x100000), content), ERR_STATE);
+    assert_int_equal(fake_call_count, calls);
+    assert_int_equal(td_destroy(&td), OK);
+    end_check();
+}
+
 static void a_vcpu_is_told_its_page_tables_and_its_descriptor(void **state)
 {
     (void)state;
@@ -347,6 +378,23 @@ static void every_call_is_made_to_fail(const char *status)
     }
 }
 
+/* The module would refuse each page of a TD whose key is not free: one line says it for all. */
+static void a_key_that_stays_costs_every_page_and_no_question(void **state)
+{
+    (void)state;
+    struct inject_config injection = {"TDH.MNG.KEY.FREEID", 1, "WBCACHE_NOT_COMPLETE", 1};
+    start(1, 1);
+    assert_int_equal(seamcall_inject(&injection), OK);
+    assert_int_equal(td_live(), OK);
+    u32 reclaimed = fake_count(TDH_PHYMEM_PAGE_RECLAIM);
+    assert_int_equal(td_destroy(&td), ERR_REFUSED);
+    assert_int_equal(fake_count(TDH_PHYMEM_PAGE_RECLAIM), reclaimed);
+    assert_non_null(strstr(host_log(), "KeyID 33 stays in use"));
+    assert_int_equal(keys_in_use(), 1);
+    assert_true(leaked_pages() > PAGES_ADDED);
+    end_check();
+}
+
 static u32 interruptions;
 
 static bool write_back_is_interrupted(u32 leaf, struct tdx_regs *regs)
@@ -421,8 +469,11 @@ int main(void)
         cmocka_unit_test(removed_pages_are_written_back_under_the_tds_key_and_zero),
         cmocka_unit_test(the_params_are_what_module_and_options_agree_on),
         cmocka_unit_test(an_attribute_that_the_module_has_not_is_refused),
+        cmocka_unit_test(a_td_has_vcpus_but_not_too_many),
+        cmocka_unit_test(what_comes_too_late_is_refused),
         cmocka_unit_test(a_vcpu_is_told_its_page_tables_and_its_descriptor),
         cmocka_unit_test(guest_time_converts_to_host_time),
+        cmocka_unit_test(a_key_that_stays_costs_every_page_and_no_question),
         cmocka_unit_test(a_write_back_of_all_caches_is_resumed),
         cmocka_unit_test(a_vcpu_that_fails_halfway_is_flushed_all_the_same),
         cmocka_unit_test(a_page_that_is_not_written_back_ends_the_td),

@@ -157,21 +157,30 @@ static void islands_of_firmware_and_a_gap_at_the_top(void **state)
 }
 
 /* Tain's own memory is convertible: it need not be reserved where there is no room for it. */
-static void more_islands_than_reserved_areas(void **state)
+static void islands_check(u64 free_bytes, u64 island_bytes)
 {
-    (void)state;
     struct memory_range ranges[64];
     u32 count = 0;
+    u64 at = MIB;
     for (u64 i = 0; i < 25; i++) {
-        u64 start = MIB + i * 8 * MIB;
-        ranges[count++] = (struct memory_range){start, start + 7 * MIB, MEMORY_FREE};
-        ranges[count++] = (struct memory_range){start + 7 * MIB, start + 8 * MIB, MEMORY_TAIN};
+        ranges[count++] = (struct memory_range){at, at + free_bytes, MEMORY_FREE};
+        at += free_bytes;
+        ranges[count++] = (struct memory_range){at, at + island_bytes, MEMORY_TAIN};
+        at += island_bytes;
     }
     environment_start(1, 1, ranges, count);
-    convertible_set((struct span[]){{MIB, 201 * MIB}}, 1);
+    convertible_set((struct span[]){{MIB, at}}, 1);
     assert_int_equal(tdmr_plan_make(&plan, &intel), OK);
     plan_check(GIB);
     release_check();
+}
+
+static void more_islands_than_reserved_areas(void **state)
+{
+    (void)state;
+    islands_check(7 * MIB, MIB);
+    /* Here the smallest area is the PAMT, which must stay reserved. */
+    islands_check(8 * MIB, 8 * MIB);
 }
 
 static void more_gaps_than_reserved_areas_is_an_error_that_leaves_nothing(void **state)

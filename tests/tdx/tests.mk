@@ -13,7 +13,7 @@ spans_SOURCES := tdx/spans.c
 TDX_TEST_MACHINE := tests/tdx/environment.c boot/machine.c boot/lock.c mm/pages.c
 TDX_TEST_FAKE := tests/tdx/fake_module.c
 TDX_START := tdx/seamcall.c tdx/status.c tdx/module.c tdx/hardware.c tdx/platform.c \
-             tdx/metadata.c tdx/packages.c tdx/keys.c tdx/tdmr.c tdx/spans.c tdx/handover.c
+             tdx/module_fields.c tdx/packages.c tdx/keys.c tdx/tdmr.c tdx/spans.c tdx/handover.c
 
 tdmr_TEST := tests/tdx/tdmr_test.c
 tdmr_SOURCES := $(TDX_START) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE)
@@ -44,4 +44,14 @@ SOFT_CORE := $(filter-out tdx/soft/seam.c tdx/soft/processor.c tdx/soft/offsets.
 soft_life_TEST := tests/tdx/soft_life_test.c
 soft_life_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.c \
                      mm/caches.c mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c \
-                     mm/mirror_audit.c $(SOFT_CORE)
+                     mm/mirror_audit.c boot/names.c $(SOFT_CORE)
+
+HOST_TESTS += call
+
+# The assembly itself, in a process of the host.
+call_TEST := tests/tdx/call_test.c
+call_SOURCES :=
+$(BUILD)/host/call: $(BUILD)/host/tdx/seamcall.asm.o
+$(BUILD)/host/tdx/seamcall.asm.o: tdx/seamcall.asm
+	@mkdir -p $(@D)
+	$(NASM) -f elf64 -Wall $< -o $@

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "tdx/metadata.h"
+#include "tdx/module_fields.h"
 
 #include "boot/log.h"
 #include "tdx/td.h"
@@ -93,7 +93,7 @@ static u32 gpa_bits_read(void)
     return (u32)bits;
 }
 
-enum error metadata_read(struct tdx_module *module)
+enum error module_fields_read(struct tdx_module *module)
 {
     u64 major, minor, update, tdcs_bytes, tdvps_bytes, cpuid_configs;
     const struct field fields[] = {
@@ -124,7 +124,7 @@ enum error metadata_read(struct tdx_module *module)
     return error ? error : cpuid_config_read(module);
 }
 
-enum error metadata_read_tdmr_limits(struct tdmr_limits *limits)
+enum error module_limits_read(struct tdmr_limits *limits)
 {
     u64 tdmrs = 0, reserved = 0;
     const struct field fields[] = {
@@ -140,7 +140,7 @@ enum error metadata_read_tdmr_limits(struct tdmr_limits *limits)
     return error;
 }
 
-enum error metadata_read_cmrs(struct span_list *convertible)
+enum error module_cmrs_read(struct span_list *convertible)
 {
     u64 count;
     enum error error = field_read(MD_SYS_NUM_CMRS, &count);
@@ -152,7 +152,10 @@ enum error metadata_read_cmrs(struct span_list *convertible)
             {MD_SYS_CMR_SIZE + i, &bytes},
         };
         error = fields_read(fields, ARRAY_LENGTH(fields));
-        /* 32 are announced, those at the end may be empty. TDX_CMR_MAX fit into any list. */
+        /* More may be announced than there are; the first empty one is the end. */
+        if (!error && bytes == 0)
+            break;
+        /* TDX_CMR_MAX fit into any list. */
         if (!error && !spans_insert(convertible, base, base + bytes))
             error = ERR_UNSUPPORTED;
     }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* What the module says of itself (SYS.RD). */
-#ifndef TDX_METADATA_H
-#define TDX_METADATA_H
+#ifndef TDX_MODULE_FIELDS_H
+#define TDX_MODULE_FIELDS_H
 
 #include "tdx/module.h"
 #include "tdx/tdmr.h"
 
 /* The whole of `module` that comes from SYS.RD. ERR_REFUSED, ERR_UNSUPPORTED, with a line. */
-enum error metadata_read(struct tdx_module *module);
-enum error metadata_read_tdmr_limits(struct tdmr_limits *limits);
-enum error metadata_read_cmrs(struct span_list *convertible);
+enum error module_fields_read(struct tdx_module *module);
+enum error module_limits_read(struct tdmr_limits *limits);
+enum error module_cmrs_read(struct span_list *convertible);
 
 #endif
