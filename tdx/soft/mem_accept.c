@@ -13,7 +13,7 @@ enum sept_accept sept_accept(struct leaf *leaf, const struct td *td, u64 address
         return SEPT_ACCEPT_ALREADY;
     if (!is_found)
         return SEPT_ACCEPT_FAULT;
-    if (state == SEPT_NL_MAPPED)
+    if (sept_state_is_table(state))
         return SEPT_ACCEPT_SIZE_MISMATCH;
     if (!sept_entry_lock(leaf, walk))
         return SEPT_ACCEPT_BUSY;

@@ -23,11 +23,11 @@ exits_SOURCES := tests/soft/processor_model.c boot/names.c \
 # All the traces of a folder: make replay TRACES=folder
 TRACES ?= tests/soft/traces
 replay: $(BUILD)/host/replay  ## what the software module answers otherwise than the traces say
-	python3 tests/soft/replay_compare.py --show 5 $< $(wildcard $(TRACES)/*.trace)
+	$(PYTHON) tests/soft/replay_compare.py --show 5 $< $(wildcard $(TRACES)/*.trace)
 
 # These are answered without a difference, and have to stay so.
 replay-traces: $(BUILD)/host/replay
-	python3 tests/soft/replay_compare.py --show 5 $< $(wildcard tests/soft/traces/*.trace)
+	$(PYTHON) tests/soft/replay_compare.py --show 5 $< $(wildcard tests/soft/traces/*.trace)
 
 host-tests: | replay-traces
 
