@@ -66,7 +66,7 @@ static u64 vcpus_check(const struct td *td, const struct td_params *params)
         return completion(TDX_OPERAND_INVALID, OPERAND_MAX_VCPUS);
     if (params->num_l2_vms > L2_VMS_MAX)
         return completion(TDX_OPERAND_INVALID, OPERAND_NUM_L2_VMS);
-    if (td->tdr->num_tdcx < TDCX_PAGES_BASE + (u32)params->num_l2_vms)
+    if (td->tdr->num_tdcx < TDCX_PAGES_BASE + params->num_l2_vms)
         return completion(TDX_TDCS_NOT_ALLOCATED, 0);
     return 0;
 }

@@ -5,7 +5,6 @@
 
 #include "boot/log.h"
 #include "boot/string.h"
-#include "tdx/soft/zero_step.h"
 
 #define VMCALL_NEVER (1ull << GPR_RAX | 1ull << GPR_RCX | 1ull << GPR_RSP)
 #define VMCALL_DEFINED 0xffffffffull
@@ -204,7 +203,6 @@ enum outcome tdcall_handle(struct run *run)
     struct leaf leaf;
     struct tdcall call = {.run = run, .leaf = &leaf, .gpr = run->vcpu->gpr};
 
-    zero_step_note_progress(run);
     /* The guest's registers are a register image like the VMM's. */
     leaf_begin(&leaf, (struct tdx_regs *)run->vcpu->gpr);
     u64 status = dispatch(&call);

@@ -2,6 +2,7 @@
 #include "boot/x86.h"
 #include "tdx/soft/guest_memory.h"
 #include "tdx/soft/tdcall.h"
+#include "tdx/soft/zero_step.h"
 
 #define ACCEPT_LEVEL_MAX LEVEL_2M
 #define ATTR_LEVEL_MAX LEVEL_1G
@@ -61,6 +62,7 @@ u64 tdg_mem_page_accept(struct tdcall *call)
     case SEPT_ACCEPT_FAULT:
         break;
     }
+    zero_step_count(run, address);
     td_exit_ept_violation(run, address, EPT_VIOLATION_WRITE, accept_detail(level, &walk));
     call->end = TDCALL_FAULTED;
     return 0;

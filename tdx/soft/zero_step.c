@@ -1,25 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "tdx/soft/zero_step.h"
 
-/* So many faults at one RIP are still taken for chance. */
+/* So many faults with no page accepted in between are still taken for chance. */
 #define FAULTS_TOLERATED 6
-
-static void forget(struct tdvps *vcpu)
-{
-    vcpu->fault_count = 0;
-    vcpu->fault_page_count = 0;
-}
 
 void zero_step_count(struct run *run, u64 address)
 {
     struct tdvps *vcpu = run->vcpu;
-    u64 rip = seam_vmcs_read(VMCS_GUEST_RIP);
     u64 page = address & ~PAGE_MASK;
 
-    if (rip != vcpu->last_fault_rip) {
-        vcpu->last_fault_rip = rip;
-        forget(vcpu);
-    }
     if (vcpu->fault_count < FAULTS_TOLERATED) {
         vcpu->fault_count++;
         return;
@@ -32,10 +21,10 @@ void zero_step_count(struct run *run, u64 address)
     vcpu->fault_pages[vcpu->fault_page_count++] = page;
 }
 
-void zero_step_note_progress(struct run *run)
+void zero_step_forget(struct tdvps *vcpu)
 {
-    if (seam_vmcs_read(VMCS_GUEST_RIP) != run->vcpu->last_fault_rip)
-        forget(run->vcpu);
+    vcpu->fault_count = 0;
+    vcpu->fault_page_count = 0;
 }
 
 bool zero_step_is_suspected(const struct tdvps *vcpu)
@@ -61,6 +50,6 @@ bool zero_step_is_served(struct run *run, u64 *missing)
             return false;
         }
     }
-    forget(vcpu);
+    zero_step_forget(vcpu);
     return true;
 }
