@@ -3,10 +3,16 @@
 
 #include "boot/types.h"
 
+#undef memcpy
+#undef memset
+
+/* Words first, then the rest: an emulator counts each repetition. */
 void *memcpy(void *to, const void *from, size_t len)
 {
     void *start = to;
-    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(len)::"memory");
+    size_t words = len / sizeof(u64), bytes = len % sizeof(u64);
+    __asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words)::"memory");
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes)::"memory");
     return start;
 }
 
@@ -24,7 +30,10 @@ void *memmove(void *to, const void *from, size_t len)
 void *memset(void *to, int byte, size_t len)
 {
     void *start = to;
-    __asm__ volatile("rep stosb" : "+D"(to), "+c"(len) : "a"(byte) : "memory");
+    size_t words = len / sizeof(u64), bytes = len % sizeof(u64);
+    u64 pattern = (u8)byte * 0x0101010101010101ull;
+    __asm__ volatile("rep stosq" : "+D"(to), "+c"(words) : "a"(pattern) : "memory");
+    __asm__ volatile("rep stosb" : "+D"(to), "+c"(bytes) : "a"(pattern) : "memory");
     return start;
 }
 

@@ -13,4 +13,8 @@ size_t strlen(const char *text);
 int strcmp(const char *a, const char *b);
 int strncmp(const char *a, const char *b, size_t len);
 
+/* Copies of a small constant size become moves: freestanding code has no built-ins otherwise. */
+#define memcpy(to, from, len) __builtin_memcpy(to, from, len)
+#define memset(to, byte, len) __builtin_memset(to, byte, len)
+
 #endif

@@ -158,6 +158,16 @@ static size_t put_fadt(struct writer *w, size_t dsdt)
     return start;
 }
 
+/* Multiprocessor wakeup structure */
+static void put_wakeup(struct writer *w)
+{
+    put(w, MADT_WAKEUP, 1);
+    put(w, 16, 1);
+    put(w, 0, 2); /* mailbox version */
+    put(w, 0, 4);
+    put(w, LAYOUT_MAILBOX, 8);
+}
+
 static size_t put_madt(struct writer *w, u32 vcpus)
 {
     size_t start = table_begin(w, "APIC", 5);
@@ -175,11 +185,9 @@ static size_t put_madt(struct writer *w, u32 vcpus)
     put(w, 0, 2); /* id */
     put(w, LAYOUT_IOAPIC, 4);
     put(w, 0, 4); /* first interrupt */
-    put(w, MADT_WAKEUP, 1);
-    put(w, 16, 1);
-    put(w, 0, 2); /* mailbox version */
-    put(w, 0, 4);
-    put(w, LAYOUT_MAILBOX, 8);
+    /* Nobody to wake: no mailbox. (Linux writes to this structure, and then finds the sum wrong.) */
+    if (vcpus > 1)
+        put_wakeup(w);
     table_end(w, start);
     return start;
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/lapic.h"
 
+#include "boot/machine.h"
 #include "boot/msr.h"
+#include "boot/x86.h"
 
 #define APIC_BASE_ADDRESS 0xfee00000ull
 #define APIC_BASE_BSP (1ull << 8)
@@ -11,6 +13,7 @@
 #define LVT_MASKED (1u << 16)
 #define LVT_VECTOR 0xffu
 #define LVT_TIMER_MODE (3u << 17)
+#define LVT_TIMER_PERIODIC (1u << 17)
 #define LVT_TIMER_DEADLINE (2u << 17)
 #define LVT_WRITABLE 0x1f7ffu
 
@@ -49,6 +52,35 @@ static bool timer_counts_to_deadline(const struct lapic *lapic)
     return (lapic->lvt[0] & LVT_TIMER_MODE) == LVT_TIMER_DEADLINE;
 }
 
+/* Divide configuration: bits 3, 1 and 0 are the exponent less one; all ones divide by 1. */
+static u32 timer_divisor(const struct lapic *lapic)
+{
+    u32 exponent = (lapic->divide & 3) | (lapic->divide >> 1 & 4);
+    return 1u << ((exponent + 1) & 7);
+}
+
+/* Host TSC ticks of `count` ticks of the timer. */
+static u64 count_to_tsc(const struct lapic *lapic, u64 count)
+{
+    return count * timer_divisor(lapic) * (machine()->tsc_hz / 1000) / (LAPIC_TIMER_HZ / 1000);
+}
+
+static u32 current_count(const struct lapic *lapic)
+{
+    u64 now = tsc_read(), one = count_to_tsc(lapic, 1);
+    if (lapic->count_end_tsc <= now)
+        return 0;
+    u64 left = (lapic->count_end_tsc - now) / (one ? one : 1);
+    return left < lapic->initial_count ? (u32)left : lapic->initial_count;
+}
+
+static void count_start(struct lapic *lapic, u32 count)
+{
+    lapic->initial_count = count;
+    lapic->count_end_tsc =
+        count && !timer_counts_to_deadline(lapic) ? tsc_read() + count_to_tsc(lapic, count) : 0;
+}
+
 enum error lapic_read(const struct lapic *lapic, u32 msr, u64 *value)
 {
     if (msr >= MSR_X2APIC_LVT_TIMER && msr <= MSR_X2APIC_LVT_ERROR) {
@@ -83,9 +115,13 @@ enum error lapic_read(const struct lapic *lapic, u32 msr, u64 *value)
     case MSR_X2APIC_TIMER_DIVIDE:
         *value = lapic->divide;
         return OK;
-    case MSR_X2APIC_ESR:
     case MSR_X2APIC_TIMER_INITIAL:
+        *value = lapic->initial_count;
+        return OK;
     case MSR_X2APIC_TIMER_CURRENT:
+        *value = current_count(lapic);
+        return OK;
+    case MSR_X2APIC_ESR:
         *value = 0;
         return OK;
     default:
@@ -131,8 +167,11 @@ static void lvt_write(struct lapic *lapic, u32 index, u32 value)
     u32 old = lapic->lvt[index];
     lapic->lvt[index] = value & writable;
     /* "Changing the timer mode" to or from TSC-deadline disarms the timer. */
-    if (index == 0 && ((old ^ value) & LVT_TIMER_MODE))
+    if (index == 0 && ((old ^ value) & LVT_TIMER_MODE)) {
         lapic->deadline = 0;
+        if (timer_counts_to_deadline(lapic))
+            lapic->count_end_tsc = 0;
+    }
 }
 
 enum error lapic_write(struct lapic *lapic, u32 msr, u64 value, struct interrupt *interrupt)
@@ -163,8 +202,10 @@ enum error lapic_write(struct lapic *lapic, u32 msr, u64 value, struct interrupt
     case MSR_X2APIC_TIMER_DIVIDE:
         lapic->divide = value & 0xb;
         return OK;
+    case MSR_X2APIC_TIMER_INITIAL:
+        count_start(lapic, (u32)value);
+        return OK;
     case MSR_X2APIC_ESR:
-    case MSR_X2APIC_TIMER_INITIAL: /* one-shot and periodic counting are not there: only "off" */
         return value == 0 ? OK : ERR_INVALID;
     default:
         return ERR_INVALID;
@@ -175,6 +216,10 @@ bool lapic_timer_expire(struct lapic *lapic, u8 *vector)
 {
     u32 entry = lapic->lvt[0];
     lapic->deadline = 0;
+    if (lapic->count_end_tsc && (entry & LVT_TIMER_MODE) == LVT_TIMER_PERIODIC)
+        count_start(lapic, lapic->initial_count);
+    else
+        lapic->count_end_tsc = 0;
     *vector = entry & LVT_VECTOR;
     return !(entry & LVT_MASKED) && *vector >= INTERRUPT_VECTOR_MIN;
 }

@@ -22,7 +22,13 @@ struct lapic {
     u32 divide;
     u64 icr;
     u64 deadline; /* guest TSC; 0: not armed */
+    /* Counting down, where the guest has no TSC deadline. */
+    u32 initial_count;
+    u64 count_end_tsc; /* host TSC at which it reaches 0; 0: it does not count */
 };
+
+/* The counting timer's clock, as CPUID(15h) tells it to the guest: the crystal's. */
+#define LAPIC_TIMER_HZ 25000000ull
 
 /* Power-up state in x2APIC mode; vCPU 0 is the bootstrap processor. */
 void lapic_init(struct lapic *lapic, u32 apic_id);
@@ -31,12 +37,15 @@ void lapic_init(struct lapic *lapic, u32 apic_id);
 bool lapic_owns_msr(u32 msr);
 /* ERR_INVALID: hardware would raise #GP. */
 enum error lapic_read(const struct lapic *lapic, u32 msr, u64 *value);
-/* What the write sends is in *interrupt (INTERRUPT_NONE: nothing). */
+/*
+ * What the write sends is in *interrupt (INTERRUPT_NONE: nothing). Counting starts at the host's
+ * present TSC.
+ */
 enum error lapic_write(struct lapic *lapic, u32 msr, u64 value, struct interrupt *interrupt);
 
 /*
- * The timer has reached its deadline: disarms it; true with the vector to raise, false if the
- * timer is masked.
+ * The timer has reached its deadline or the end of its count: disarms it, or counts on where it is
+ * periodic; true with the vector to raise, false if the timer is masked.
  */
 bool lapic_timer_expire(struct lapic *lapic, u8 *vector);
 

@@ -12,6 +12,7 @@ static const struct {
     {MSR_MCG_CAP, 0},    /* no machine-check banks; refusing it makes Linux panic */
     {MSR_MCG_STATUS, 0}, /* none in progress */
     {MSR_TSC_ADJUST, 0}, /* the module owns the TSC */
+    {MSR_UCODE_REVISION, 0},
 };
 
 static enum error constant_read(u32 msr, u64 *value)

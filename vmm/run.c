@@ -64,6 +64,8 @@ void vm_flush_shared(struct vcpu *vcpu)
 /* The host TSC at which the guest's timer expires; 0: it is not armed. */
 static u64 timer_deadline(struct vcpu *vcpu)
 {
+    if (vcpu->lapic.count_end_tsc)
+        return vcpu->lapic.count_end_tsc;
     if (vcpu->deadline_guest != vcpu->lapic.deadline) {
         vcpu->deadline_guest = vcpu->lapic.deadline;
         vcpu->deadline_host =
