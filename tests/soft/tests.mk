@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
 
 # The module without the machine's side: seam_host.c stands for that.
