@@ -96,10 +96,10 @@ struct tdvps {
     u64 tdvpr;          /* its own physical address */
     u32 num_pages;
     u64 pages[TDVPS_PAGES_MAX_]; /* physical addresses; [0] is tdvpr */
-    u8 state;           /* enum vcpu_state */
+    u8 state;                    /* enum vcpu_state */
     u32 index;
     u32 x2apic_id;
-    u32 assoc_lp;       /* ~0: none */
+    u32 assoc_lp; /* ~0: none */
     u64 vcpu_epoch;
     bool vmcs_launched;
     bool last_exit_was_vmcall; /* then vmcall_mask says what the next entry passes in */
@@ -114,8 +114,8 @@ struct tdvps {
     u8 cpuid_control[CPUID_TABLE_MAX];
     u64 cr2, dr[4], dr6, xcr0;
     u64 msr_star, msr_lstar, msr_fmask, msr_kernel_gs_base, msr_tsc_aux, msr_xss, msr_cstar;
-    u64 posted_descriptor;     /* physical address; ~0: not set */
-    u16 posted_vector;         /* 0xffff: not set */
+    u64 posted_descriptor; /* physical address; ~0: not set */
+    u16 posted_vector;     /* 0xffff: not set */
     bool posted_enabled;
     u64 shared_eptp;
     /* Zero-step filter: private EPT violations in a row, and the last of their pages. */
@@ -128,7 +128,7 @@ _Static_assert(sizeof(struct tdvps) <= PAGE_BYTES, "TDVPR page");
 /* The physical memory's metadata: one entry a page, in the PAMTs that the VMM gave. */
 struct pamt_entry {
     trylock_t lock;
-    u8 type; /* enum pamt_type */
+    u8 type;     /* enum pamt_type */
     u8 owner[5]; /* TDR, bits 51:12 */
     u64 epoch;   /* BEPOCH */
 };

@@ -10,7 +10,7 @@
 
 /* A private EPT violation that exits the TD. */
 void zero_step_count(struct run *run, u64 address);
-/* The guest accepted a page, or leaves for another reason: it gets on. */
+/* The guest got an answer to an ACCEPT, or leaves for another reason: it gets on. */
 void zero_step_forget(struct tdvps *vcpu);
 
 /*
