@@ -118,6 +118,7 @@ static void guest_run(struct run *run)
     do {
         interrupts_take_posted(run->vcpu);
         event_nmi_prepare(run);
+        interrupts_prepare(run->vcpu);
         if (seam_run_guest(run->vcpu))
             outcome = exit_handle(run);
         else

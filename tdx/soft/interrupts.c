@@ -47,21 +47,33 @@ void interrupts_take_posted(struct tdvps *vcpu)
     /* ON goes first: a request that comes after it was read sets it again. */
     atomic_fetch_and(&posted->control, ~POSTED_OUTSTANDING);
 
-    u32 highest = 0;
     for (u32 word = 0; word < POSTED_WORDS; word++) {
         u32 requests = atomic_exchange(&posted->requests[word], 0);
-        if (!requests)
-            continue;
-        *apic_word(vcpu, APIC_IRR + word * APIC_WORD_STEP) |= requests;
-        highest = word * 32 + 31 - (u32)__builtin_clz(requests);
+        if (requests)
+            *apic_word(vcpu, APIC_IRR + word * APIC_WORD_STEP) |= requests;
     }
+}
+
+/* The highest vector that is requested; 0: none. */
+static u32 highest_request(const struct tdvps *vcpu)
+{
+    for (u32 word = POSTED_WORDS; word-- > 0;) {
+        u32 requests = *apic_word(vcpu, APIC_IRR + word * APIC_WORD_STEP);
+        if (requests)
+            return word * 32 + 31 - (u32)__builtin_clz(requests);
+    }
+    return 0;
+}
+
+void interrupts_prepare(struct tdvps *vcpu)
+{
     u64 status = seam_vmcs_read(VMCS_GUEST_INTR_STATUS);
-    if (highest > (status & STATUS_RVI_MASK))
-        seam_vmcs_write(VMCS_GUEST_INTR_STATUS, (status & ~STATUS_RVI_MASK) | highest);
+    u64 wanted = (status & ~STATUS_RVI_MASK) | (event_is_queued() ? 0 : highest_request(vcpu));
+    if (wanted != status)
+        seam_vmcs_write(VMCS_GUEST_INTR_STATUS, wanted);
 }
 
 bool interrupts_is_deliverable(const struct tdvps *vcpu)
 {
-    u64 requesting = seam_vmcs_read(VMCS_GUEST_INTR_STATUS) & STATUS_RVI_MASK;
-    return requesting >> 4 > (*apic_word(vcpu, APIC_PPR) & 0xff) >> 4;
+    return highest_request(vcpu) >> 4 > (*apic_word(vcpu, APIC_PPR) & 0xff) >> 4;
 }

@@ -58,6 +58,11 @@ void event_nmi_inject(struct run *run);
 
 /* interrupts.c: posted interrupts, done in software. */
 void interrupts_take_posted(struct tdvps *vcpu);
+/*
+ * Before each entry: the processor may deliver the highest request, but not beside an event that
+ * the entry injects. Bochs would deliver both, the second as if the first had not cleared IF.
+ */
+void interrupts_prepare(struct tdvps *vcpu);
 bool interrupts_is_notification(const struct tdvps *vcpu, u8 vector);
 /* A virtual interrupt of higher priority than the guest's processor priority waits. */
 bool interrupts_is_deliverable(const struct tdvps *vcpu);
