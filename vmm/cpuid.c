@@ -85,8 +85,13 @@ struct cpuid_values cpuid_limit(u32 leaf, u32 subleaf, struct cpuid_values has)
     return has;
 }
 
+/* What the module says where a leaf has no subleaves. */
+#define NO_SUBLEAF ~0u
+
 struct cpuid_values cpuid_configure(u32 leaf, u32 subleaf, struct cpuid_values mask)
 {
+    if (subleaf == NO_SUBLEAF)
+        subleaf = 0;
     const struct cpuid_values *known = find_fixed(leaf, subleaf);
     if (known)
         return values_and(*known, mask);

@@ -38,6 +38,11 @@ static void features_are_the_machine_s_less_what_is_hidden(void **state)
     assert_int_equal(seen.eax, has.eax);
     assert_int_equal(seen.ecx & ~has.ecx, 0);
     assert_int_equal(seen.ecx & 1u << 3, 0);
+    /* The module spells a leaf without subleaves with all ones: MONITOR stays hidden. */
+    seen = cpuid_configure(1, ~0u, everything);
+    assert_int_equal(seen.ecx & 1u << 3, 0);
+    seen = cpuid_configure(0xa, ~0u, everything);
+    assert_int_equal(seen.eax, 0);
 }
 
 static void bits_that_are_not_configurable_are_zero(void **state)
