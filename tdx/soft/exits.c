@@ -12,7 +12,6 @@
 #define REASON_BASIC_MASK 0xffffu
 #define REASON_ENTRY_FAILURE (1u << 31)
 
-#define BLOCKED_BY_STI_OR_MOV_SS 3ull
 #define PENDING_DEBUG_SINGLE_STEP (1ull << 14)
 
 void instruction_skip(u64 len_bytes)
@@ -126,6 +125,13 @@ static enum outcome handle_nmi_window(struct run *run)
     return OUTCOME_RESUME;
 }
 
+/* interrupts_prepare shows the guest its request. */
+static enum outcome handle_interrupt_window(struct run *run)
+{
+    (void)run;
+    return OUTCOME_RESUME;
+}
+
 #define CR_NUMBER_MASK 0xfu
 #define CR_TYPE_SHIFT 4
 #define CR_TYPE_MASK 3u
@@ -215,6 +221,7 @@ static enum outcome (*const handlers[EXIT_REASON_LIMIT])(struct run *run) = {
     [EXIT_TRIPLE_FAULT] = handle_triple_fault,
     [EXIT_INIT] = handle_by_vmm,
     [EXIT_SMI] = handle_by_vmm,
+    [EXIT_INTERRUPT_WINDOW] = handle_interrupt_window,
     [EXIT_NMI_WINDOW] = handle_nmi_window,
     [EXIT_TASK_SWITCH] = handle_by_vmm,
     [EXIT_CPUID] = cpuid_handle,

@@ -3,6 +3,7 @@
  * Posted interrupts without the processor's help: the descriptor's requests go into the virtual
  * APIC page, from where virtual-interrupt delivery takes them.
  */
+#include "boot/x86.h"
 #include "tdx/soft/run.h"
 
 #define TDVPS_PAGE_APIC 2
@@ -65,12 +66,28 @@ static u32 highest_request(const struct tdvps *vcpu)
     return 0;
 }
 
+/* The guest takes an interrupt at its entry, if the priority is right. */
+static bool entry_is_interruptible(void)
+{
+    return !event_is_queued() && (seam_vmcs_read(VMCS_GUEST_RFLAGS) & RFLAGS_IF) &&
+           !(seam_vmcs_read(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKED_BY_STI_OR_MOV_SS);
+}
+
+static void field_update(u32 field, u64 mask, u64 wanted)
+{
+    u64 value = seam_vmcs_read(field);
+    if ((value & mask) != wanted)
+        seam_vmcs_write(field, (value & ~mask) | wanted);
+}
+
 void interrupts_prepare(struct tdvps *vcpu)
 {
-    u64 status = seam_vmcs_read(VMCS_GUEST_INTR_STATUS);
-    u64 wanted = (status & ~STATUS_RVI_MASK) | (event_is_queued() ? 0 : highest_request(vcpu));
-    if (wanted != status)
-        seam_vmcs_write(VMCS_GUEST_INTR_STATUS, wanted);
+    u32 highest = highest_request(vcpu);
+    bool now = highest && entry_is_interruptible();
+
+    field_update(VMCS_GUEST_INTR_STATUS, STATUS_RVI_MASK, now ? highest : 0);
+    field_update(VMCS_PROC_CONTROLS, PROC_INTERRUPT_WINDOW,
+                 highest && !now ? PROC_INTERRUPT_WINDOW : 0);
 }
 
 bool interrupts_is_deliverable(const struct tdvps *vcpu)

@@ -51,6 +51,8 @@ struct ve_report {
     u64 qualification, gla, gpa;
 };
 enum outcome event_virtualization(struct run *run, const struct ve_report *report);
+#define BLOCKED_BY_STI_OR_MOV_SS 3ull
+
 /* Before each entry: an exit is asked for as soon as the guest can take the pending NMI. */
 void event_nmi_prepare(struct run *run);
 /* At that exit. */
@@ -59,8 +61,9 @@ void event_nmi_inject(struct run *run);
 /* interrupts.c: posted interrupts, done in software. */
 void interrupts_take_posted(struct tdvps *vcpu);
 /*
- * Before each entry: the processor may deliver the highest request, but not beside an event that
- * the entry injects. Bochs would deliver both, the second as if the first had not cleared IF.
+ * Before each entry: the processor may deliver the highest request if the guest can take it right
+ * there; otherwise the module asks for an exit as soon as it can. (Bochs delivers a request that
+ * is visible at an entry whatever IF says then, and beside an injected event too.)
  */
 void interrupts_prepare(struct tdvps *vcpu);
 bool interrupts_is_notification(const struct tdvps *vcpu, u8 vector);
