@@ -36,42 +36,54 @@ static inline u64 rotate(u64 x, unsigned count)
     return x >> count | x << (64 - count);
 }
 
-#define BIG_SIGMA0(x) (rotate(x, 28) ^ rotate(x, 34) ^ rotate(x, 39))
-#define BIG_SIGMA1(x) (rotate(x, 14) ^ rotate(x, 18) ^ rotate(x, 41))
-#define SMALL_SIGMA0(x) (rotate(x, 1) ^ rotate(x, 8) ^ ((x) >> 7))
-#define SMALL_SIGMA1(x) (rotate(x, 19) ^ rotate(x, 61) ^ ((x) >> 6))
+/* Rotations nested, which takes fewer moves: the inner ones by the differences. */
+#define BIG_SIGMA0(x) rotate(rotate(rotate(x, 5) ^ (x), 6) ^ (x), 28)
+#define BIG_SIGMA1(x) rotate(rotate(rotate(x, 23) ^ (x), 4) ^ (x), 14)
+#define SMALL_SIGMA0(x) (rotate(rotate(x, 7) ^ (x), 1) ^ ((x) >> 7))
+#define SMALL_SIGMA1(x) (rotate(rotate(x, 42) ^ (x), 19) ^ ((x) >> 6))
 
-#define ROUND(a, b, c, d, e, f, g, h, i)                                                        \
-    do {                                                                                        \
-        u64 sum = h + BIG_SIGMA1(e) + (g ^ (e & (f ^ g))) + round_constants[base + (i)] + w[i]; \
-        d += sum;                                                                               \
-        h = sum + BIG_SIGMA0(a) + ((a & b) | (c & (a | b)));                                    \
+/*
+ * Round `i` of 16. The first 16 rounds take the block's words, the others extend the ring in place:
+ * with `i` a constant every index is one too.
+ */
+#define EXTEND(i)                                                                                  \
+    (w[(i) & 15] += SMALL_SIGMA1(w[((i) + 14) & 15]) + w[((i) + 9) & 15] +                          \
+                    SMALL_SIGMA0(w[((i) + 1) & 15]))
+#define ROUND(a, b, c, d, e, f, g, h, word, i)                                                     \
+    do {                                                                                           \
+        h += BIG_SIGMA1(e) + (g ^ (e & (f ^ g))) + k[i] + (word);                                  \
+        d += h;                                                                                    \
+        u64 a_xor_b = a ^ b; /* the next round's b ^ c */                                          \
+        h += BIG_SIGMA0(a) + (b ^ (b_xor_c &= a_xor_b));                                           \
+        b_xor_c = a_xor_b;                                                                         \
     } while (0)
+#define EIGHT_ROUNDS(WORD, i)                                                                      \
+    do {                                                                                           \
+        ROUND(a, b, c, d, e, f, g, h, WORD((i) + 0), (i) + 0);                                     \
+        ROUND(h, a, b, c, d, e, f, g, WORD((i) + 1), (i) + 1);                                     \
+        ROUND(g, h, a, b, c, d, e, f, WORD((i) + 2), (i) + 2);                                     \
+        ROUND(f, g, h, a, b, c, d, e, WORD((i) + 3), (i) + 3);                                     \
+        ROUND(e, f, g, h, a, b, c, d, WORD((i) + 4), (i) + 4);                                     \
+        ROUND(d, e, f, g, h, a, b, c, WORD((i) + 5), (i) + 5);                                     \
+        ROUND(c, d, e, f, g, h, a, b, WORD((i) + 6), (i) + 6);                                     \
+        ROUND(b, c, d, e, f, g, h, a, WORD((i) + 7), (i) + 7);                                     \
+    } while (0)
+#define TAKE(i) (w[i] = __builtin_bswap64(words[i]))
 
 static void block_mix(struct sha384 *sha, const u8 *block)
 {
-    u64 w[16];
-    for (int i = 0; i < 16; i++) {
-        u64 word;
-        memcpy(&word, block + 8 * i, sizeof word);
-        w[i] = __builtin_bswap64(word);
-    }
+    u64 w[16], words[16];
+    const u64 *k = round_constants;
+
+    memcpy(words, block, sizeof words);
     u64 a = sha->state[0], b = sha->state[1], c = sha->state[2], d = sha->state[3];
     u64 e = sha->state[4], f = sha->state[5], g = sha->state[6], h = sha->state[7];
-    for (int base = 0; base < 80; base += 16) {
-        for (int i = 0; base && i < 16; i++)
-            w[i] +=
-                SMALL_SIGMA1(w[(i + 14) & 15]) + w[(i + 9) & 15] + SMALL_SIGMA0(w[(i + 1) & 15]);
-        for (int i = 0; i < 16; i += 8) {
-            ROUND(a, b, c, d, e, f, g, h, i);
-            ROUND(h, a, b, c, d, e, f, g, i + 1);
-            ROUND(g, h, a, b, c, d, e, f, i + 2);
-            ROUND(f, g, h, a, b, c, d, e, i + 3);
-            ROUND(e, f, g, h, a, b, c, d, i + 4);
-            ROUND(d, e, f, g, h, a, b, c, i + 5);
-            ROUND(c, d, e, f, g, h, a, b, i + 6);
-            ROUND(b, c, d, e, f, g, h, a, i + 7);
-        }
+    u64 b_xor_c = b ^ c;
+    EIGHT_ROUNDS(TAKE, 0);
+    EIGHT_ROUNDS(TAKE, 8);
+    for (k += 16; k < round_constants + 80; k += 16) {
+        EIGHT_ROUNDS(EXTEND, 0);
+        EIGHT_ROUNDS(EXTEND, 8);
     }
     u64 mixed[8] = {a, b, c, d, e, f, g, h};
     for (int i = 0; i < 8; i++)
