@@ -136,18 +136,18 @@ MEMORY  ?= 256M
 VCPUS   ?= 1
 export CMDLINE
 
-$(BUILD)/guest/kernel: image/kernel
+$(BUILD)/guest/kernel: boot/image/kernel
 	@mkdir -p $(@D)
-	@image/kernel $@ $(BUILD)/cache
-$(BUILD)/guest/initrd: image/initramfs.py image/init $(wildcard /bin/busybox)
+	@boot/image/kernel $@ $(BUILD)/cache
+$(BUILD)/guest/initrd: boot/image/initramfs.py boot/image/init $(wildcard /bin/busybox)
 	@mkdir -p $(@D)
 	@echo '  IMG   $@'
-	$(QUIET)$(PYTHON) image/initramfs.py $@ /bin/busybox image/init
+	$(QUIET)$(PYTHON) boot/image/initramfs.py $@ /bin/busybox boot/image/init
 
 # Variables have no times: the file is made each time, and replaced only where it differs.
-$(BUILD)/tain.cfg: image/tain.cfg FORCE
+$(BUILD)/tain.cfg: boot/image/tain.cfg FORCE
 	@mkdir -p $(@D)
-	@$(PYTHON) image/fill.py $< MEMORY=$(MEMORY) VCPUS=$(VCPUS) CMDLINE="$$CMDLINE" > $@.new
+	@$(PYTHON) boot/image/fill.py $< MEMORY=$(MEMORY) VCPUS=$(VCPUS) CMDLINE="$$CMDLINE" > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 # The same for the names of the files that go in.
 $(BUILD)/inputs: FORCE
@@ -156,9 +156,9 @@ $(BUILD)/inputs: FORCE
 .PHONY: FORCE
 FORCE:
 
-$(BUILD)/tain.img: image/image.py $(BUILD)/tain.efi $(BUILD)/tain.cfg $(KERNEL) $(INITRD) $(BUILD)/inputs
+$(BUILD)/tain.img: boot/image/image.py $(BUILD)/tain.efi $(BUILD)/tain.cfg $(KERNEL) $(INITRD) $(BUILD)/inputs
 	@echo '  IMG   $@'
-	$(QUIET)$(PYTHON) image/image.py $@ EFI/BOOT/BOOTX64.EFI=$(BUILD)/tain.efi tain.cfg=$(BUILD)/tain.cfg \
+	$(QUIET)$(PYTHON) boot/image/image.py $@ EFI/BOOT/BOOTX64.EFI=$(BUILD)/tain.efi tain.cfg=$(BUILD)/tain.cfg \
 	    guest/kernel=$(KERNEL) guest/initrd=$(INITRD)
 
 # --- Host tests -------------------------------------------------------------------------------

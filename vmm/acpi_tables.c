@@ -185,7 +185,8 @@ static size_t put_madt(struct writer *w, u32 vcpus)
     put(w, 0, 2); /* id */
     put(w, LAYOUT_IOAPIC, 4);
     put(w, 0, 4); /* first interrupt */
-    /* Nobody to wake: no mailbox. (Linux writes to this structure, and then finds the sum wrong.) */
+    /* Nobody to wake: no mailbox. (Linux writes to this structure, and then finds the sum wrong.)
+     */
     if (vcpus > 1)
         put_wakeup(w);
     table_end(w, start);

@@ -46,27 +46,27 @@ static inline u64 rotate(u64 x, unsigned count)
  * Round `i` of 16. The first 16 rounds take the block's words, the others extend the ring in place:
  * with `i` a constant every index is one too.
  */
-#define EXTEND(i)                                                                                  \
-    (w[(i) & 15] += SMALL_SIGMA1(w[((i) + 14) & 15]) + w[((i) + 9) & 15] +                          \
-                    SMALL_SIGMA0(w[((i) + 1) & 15]))
-#define ROUND(a, b, c, d, e, f, g, h, word, i)                                                     \
-    do {                                                                                           \
-        h += BIG_SIGMA1(e) + (g ^ (e & (f ^ g))) + k[i] + (word);                                  \
-        d += h;                                                                                    \
-        u64 a_xor_b = a ^ b; /* the next round's b ^ c */                                          \
-        h += BIG_SIGMA0(a) + (b ^ (b_xor_c &= a_xor_b));                                           \
-        b_xor_c = a_xor_b;                                                                         \
+#define EXTEND(i) \
+    (w[(i)&15] += \
+     SMALL_SIGMA1(w[((i) + 14) & 15]) + w[((i) + 9) & 15] + SMALL_SIGMA0(w[((i) + 1) & 15]))
+#define ROUND(a, b, c, d, e, f, g, h, word, i)                    \
+    do {                                                          \
+        h += BIG_SIGMA1(e) + (g ^ (e & (f ^ g))) + k[i] + (word); \
+        d += h;                                                   \
+        u64 a_xor_b = a ^ b; /* the next round's b ^ c */         \
+        h += BIG_SIGMA0(a) + (b ^ (b_xor_c &= a_xor_b));          \
+        b_xor_c = a_xor_b;                                        \
     } while (0)
-#define EIGHT_ROUNDS(WORD, i)                                                                      \
-    do {                                                                                           \
-        ROUND(a, b, c, d, e, f, g, h, WORD((i) + 0), (i) + 0);                                     \
-        ROUND(h, a, b, c, d, e, f, g, WORD((i) + 1), (i) + 1);                                     \
-        ROUND(g, h, a, b, c, d, e, f, WORD((i) + 2), (i) + 2);                                     \
-        ROUND(f, g, h, a, b, c, d, e, WORD((i) + 3), (i) + 3);                                     \
-        ROUND(e, f, g, h, a, b, c, d, WORD((i) + 4), (i) + 4);                                     \
-        ROUND(d, e, f, g, h, a, b, c, WORD((i) + 5), (i) + 5);                                     \
-        ROUND(c, d, e, f, g, h, a, b, WORD((i) + 6), (i) + 6);                                     \
-        ROUND(b, c, d, e, f, g, h, a, WORD((i) + 7), (i) + 7);                                     \
+#define EIGHT_ROUNDS(WORD, i)                                  \
+    do {                                                       \
+        ROUND(a, b, c, d, e, f, g, h, WORD((i) + 0), (i) + 0); \
+        ROUND(h, a, b, c, d, e, f, g, WORD((i) + 1), (i) + 1); \
+        ROUND(g, h, a, b, c, d, e, f, WORD((i) + 2), (i) + 2); \
+        ROUND(f, g, h, a, b, c, d, e, WORD((i) + 3), (i) + 3); \
+        ROUND(e, f, g, h, a, b, c, d, WORD((i) + 4), (i) + 4); \
+        ROUND(d, e, f, g, h, a, b, c, WORD((i) + 5), (i) + 5); \
+        ROUND(c, d, e, f, g, h, a, b, WORD((i) + 6), (i) + 6); \
+        ROUND(b, c, d, e, f, g, h, a, WORD((i) + 7), (i) + 7); \
     } while (0)
 #define TAKE(i) (w[i] = __builtin_bswap64(words[i]))
 
