@@ -279,8 +279,40 @@ static void posted_requests_reach_the_virtual_apic(void **state)
     assert_int_equal(posted[1] | posted[2] | posted[8], 0);
     assert_int_equal(apic[(0x200 + 0x10 * 2) / 4], 1u << 1);
     assert_int_equal(apic[(0x200 + 0x10 * 1) / 4], 1u << 3);
-    assert_int_equal(vmcs[VMCS_GUEST_INTR_STATUS], 0x3141);
     assert_true(interrupts_is_deliverable(run.vcpu));
+}
+
+/* What the next entry shows the guest of a request for vector 0x41: RVI, and the window. */
+static void request_is_shown(bool shown)
+{
+    interrupts_prepare(run.vcpu);
+    assert_int_equal(vmcs[VMCS_GUEST_INTR_STATUS], shown ? 0x3141 : 0x3100);
+    u64 window = vmcs[VMCS_PROC_CONTROLS] & PROC_INTERRUPT_WINDOW;
+    assert_int_equal(window, shown ? 0 : PROC_INTERRUPT_WINDOW);
+}
+
+static void a_request_is_shown_where_the_guest_can_take_it(void **state)
+{
+    (void)state;
+    u32 *apic = seam_page(run.vcpu->pages[2]);
+    vmcs[VMCS_GUEST_INTR_STATUS] = 0x3130;
+    interrupts_prepare(run.vcpu); /* none */
+    assert_int_equal(vmcs[VMCS_GUEST_INTR_STATUS], 0x3100);
+    assert_int_equal(vmcs[VMCS_PROC_CONTROLS] & PROC_INTERRUPT_WINDOW, 0);
+
+    apic[(0x200 + 0x10 * 2) / 4] = 1u << 1;
+    vmcs[VMCS_GUEST_RFLAGS] = 0;
+    request_is_shown(false);
+    assert_int_equal(exits(EXIT_INTERRUPT_WINDOW), OUTCOME_RESUME);
+    vmcs[VMCS_GUEST_RFLAGS] = RFLAGS_IF;
+    request_is_shown(true);
+    vmcs[VMCS_GUEST_INTERRUPTIBILITY] = 1; /* behind STI */
+    request_is_shown(false);
+    vmcs[VMCS_GUEST_INTERRUPTIBILITY] = 0;
+    event_exception(VECTOR_VE);
+    request_is_shown(false);
+    vmcs[VMCS_ENTRY_INTR_INFO] = 0;
+    request_is_shown(true);
 }
 
 static enum outcome violates(u64 address, u64 qualification)
@@ -381,6 +413,7 @@ int main(void)
         T(an_interrupt_exits_but_a_notification_does_not),
         T(the_timer_finds_an_interrupt_that_caused_no_exit),
         T(posted_requests_reach_the_virtual_apic),
+        T(a_request_is_shown_where_the_guest_can_take_it),
         T(a_missing_private_page_exits_with_its_address),
         T(mmio_is_the_guests_unless_the_vmm_suppresses_it),
         T(an_address_beyond_the_width_is_a_page_fault),

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* I/O APIC and local APIC: registers, and where interrupts go. */
 
+#include "boot/machine.h"
 #include "boot/msr.h"
+#include "boot/x86.h"
 #include "tests/host/cmocka.h"
 #include "vmm/ioapic.h"
 #include "vmm/lapic.h"
@@ -10,9 +12,13 @@ static struct ioapic ioapic;
 static struct lapic lapic;
 static struct interrupt sent;
 
+#define HOST_TSC_HZ 1000000000ull
+
 static int set_up(void **state)
 {
+    static const struct machine described = {.tsc_hz = HOST_TSC_HZ};
     (void)state;
+    machine_set(&described);
     ioapic_init(&ioapic);
     lapic_init(&lapic, 0);
     return 0;
@@ -168,7 +174,6 @@ static void reserved_registers_are_refused(void **state)
     refuses(MSR_X2APIC_ESR, 1);
     refuses(MSR_X2APIC_SVR, 1ull << 32);
     refuses(MSR_X2APIC_ICR, 1 << 13);
-    refuses(MSR_X2APIC_TIMER_INITIAL, 1000);
     set(MSR_X2APIC_TIMER_INITIAL, 0);
     set(MSR_X2APIC_ESR, 0);
     assert_int_equal(lapic_read(&lapic, 0x831, &value), ERR_INVALID);
@@ -202,6 +207,55 @@ static void a_masked_timer_expires_in_silence(void **state)
     set(MSR_TSC_DEADLINE, 5000);
     assert_false(lapic_timer_expire(&lapic, &vector));
     assert_int_equal(lapic.deadline, 0);
+}
+
+#define MILLISECOND_COUNT (LAPIC_TIMER_HZ / 1000)
+#define MILLISECOND_TSC (HOST_TSC_HZ / 1000)
+
+/* Where the count that starts now ends, in milliseconds from here, rounded. */
+static u64 count_milliseconds(u32 lvt, u32 divide, u32 count)
+{
+    u64 before = tsc_read();
+    set(MSR_X2APIC_LVT_TIMER, lvt);
+    set(MSR_X2APIC_TIMER_DIVIDE, divide);
+    set(MSR_X2APIC_TIMER_INITIAL, count);
+    assert_true(lapic.count_end_tsc >= before);
+    return (lapic.count_end_tsc - before) / MILLISECOND_TSC;
+}
+
+static void the_count_runs_at_the_crystal_s_rate_divided(void **state)
+{
+    (void)state;
+    u64 value;
+    assert_int_equal(count_milliseconds(0xec, 0xb, 5000 * MILLISECOND_COUNT), 5000);
+    assert_int_equal(lapic_read(&lapic, MSR_X2APIC_TIMER_CURRENT, &value), OK);
+    assert_in_range(value, 1, 5000 * MILLISECOND_COUNT);
+    assert_int_equal(lapic_read(&lapic, MSR_X2APIC_TIMER_INITIAL, &value), OK);
+    assert_int_equal(value, 5000 * MILLISECOND_COUNT);
+    assert_int_equal(count_milliseconds(0xec, 0x3, 500 * MILLISECOND_COUNT), 8000); /* by 16 */
+    assert_int_equal(count_milliseconds(0xec, 0x0, 500 * MILLISECOND_COUNT), 1000); /* by 2 */
+    assert_int_equal(count_milliseconds(0xec, 0xa, 50 * MILLISECOND_COUNT), 6400);  /* by 128 */
+    set(MSR_X2APIC_TIMER_INITIAL, 0);
+    assert_int_equal(lapic.count_end_tsc, 0);
+    /* In deadline mode it does not count. */
+    set(MSR_X2APIC_LVT_TIMER, 2 << 17 | 0xec);
+    set(MSR_X2APIC_TIMER_INITIAL, 1000);
+    assert_int_equal(lapic.count_end_tsc, 0);
+}
+
+static void one_shot_ends_and_periodic_starts_again(void **state)
+{
+    (void)state;
+    u8 vector = 0;
+    (void)count_milliseconds(0xec, 0xb, 1000 * MILLISECOND_COUNT);
+    assert_true(lapic_timer_expire(&lapic, &vector));
+    assert_int_equal(vector, 0xec);
+    assert_int_equal(lapic.count_end_tsc, 0);
+    (void)count_milliseconds(1 << 17 | 0xed, 0xb, 1000 * MILLISECOND_COUNT);
+    u64 first = lapic.count_end_tsc;
+    assert_true(lapic_timer_expire(&lapic, &vector));
+    assert_int_equal(vector, 0xed);
+    assert_true(lapic.count_end_tsc > first);
 }
 
 static void the_icr_names_its_targets(void **state)
@@ -246,6 +300,8 @@ int main(void)
         TEST(reserved_registers_are_refused),
         TEST(the_deadline_counts_in_its_mode_alone),
         TEST(a_masked_timer_expires_in_silence),
+        TEST(the_count_runs_at_the_crystal_s_rate_divided),
+        TEST(one_shot_ends_and_periodic_starts_again),
         TEST(the_icr_names_its_targets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

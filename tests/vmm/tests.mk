@@ -18,7 +18,7 @@ uart_SOURCES := vmm/uart.c
 
 HOST_TESTS += apic
 apic_TEST := tests/vmm/apic_test.c
-apic_SOURCES := vmm/ioapic.c vmm/lapic.c
+apic_SOURCES := vmm/ioapic.c vmm/lapic.c boot/machine.c
 
 HOST_TESTS += acpi_tables
 acpi_tables_TEST := tests/vmm/acpi_tables_test.c
