@@ -143,7 +143,7 @@ static void msrs_are_answered_or_refused(void **state)
     assert_int_equal(regs->gpr[GPR_R11], 0);
     assert_int_equal(call(31, MSR_X2APIC_VERSION, 0, 0, 0), VMCALL_SUCCESS);
     assert_int_equal(regs->gpr[GPR_R11], 0x50014);
-    assert_int_equal(call(31, 0x8b, 0, 0, 0), VMCALL_INVALID_OPERAND);
+    assert_int_equal(call(31, 0x17, 0, 0, 0), VMCALL_INVALID_OPERAND);
     assert_int_equal(call(32, MSR_MCG_STATUS, 0, 0, 0), VMCALL_SUCCESS);
     assert_int_equal(call(32, MSR_MCG_STATUS, 1, 0, 0), VMCALL_INVALID_OPERAND);
     assert_int_equal(call(32, 0x1234, 0, 0, 0), VMCALL_INVALID_OPERAND);
