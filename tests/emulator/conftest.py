@@ -8,7 +8,7 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../image"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../boot/image"))
 
 from emulator import BANNER, BUILD, END_LIMIT_S, EXIT, Bochs, Qemu, exit_reason  # noqa: E402
 from image import image_write  # noqa: E402

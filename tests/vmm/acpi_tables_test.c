@@ -105,7 +105,7 @@ static void the_madt_lists_what_there_is(void **state)
         assert_int_equal(at, get(madt, 4, 4));
         assert_int_equal(lapics, vcpus);
         assert_int_equal(ioapics, 1);
-        assert_int_equal(wakeups, 1);
+        assert_int_equal(wakeups, vcpus > 1 ? 1 : 0);
     }
 }
 
