@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from emulator import BANNER, BUILD, END_LIMIT_S, EXIT, Bochs, Qemu, exit_reason  # noqa: E402
 from image import image_write  # noqa: E402
 
-BOOT_LIMIT_S = 120  # firmware, with another emulator on the same two cores
+BOOT_LIMIT_S = 240  # firmware, with another emulator on the same two cores
 
 
 class Machine:
