@@ -39,7 +39,7 @@ memory: guest={memory_mib}, host={memory_mib}
 pci: enabled=1, chipset=i440fx
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=disk, mode=volatile, path=disk.img
-com1: enabled=1, mode=socket-server, dev=localhost:{port}
+com1: enabled=1, mode=socket-server, dev=127.0.0.1:{port}
 port_e9_hack: enabled=1
 sound: waveoutdrv=dummy, waveout=none, waveindrv=dummy, midioutdrv=dummy
 speaker: enabled=0
