@@ -49,7 +49,7 @@ CFLAGS += -fno-stack-protector
 # Table entries are read as words of several kinds.
 CFLAGS += -fno-strict-aliasing
 # The same bytes from any folder.
-CFLAGS += -ffile-prefix-map=$(CURDIR)=.
+CFLAGS += -ffile-prefix-map="$$PWD"=.
 
 # GNU-EFI's headers: 16-bit characters, and the firmware's calling convention by attribute.
 EFI_CFLAGS := -fshort-wchar -DGNU_EFI_USE_MS_ABI -maccumulate-outgoing-args \
@@ -219,7 +219,7 @@ gdb:  ## gdb on QEMU's stub, stopped where Tain starts, symbols at the right add
 	@$(PYTHON) tests/emulator/gdb.py $(BUILD)/tain.img $(BUILD)/tain.so
 usb: $(BUILD)/tain.img  ## print how to write the image to a USB stick
 	@echo "Find the stick with 'lsblk -d -o NAME,SIZE,MODEL,TRAN' (TRAN is usb), then as root:"
-	@echo "  dd if=$(CURDIR)/$(BUILD)/tain.img of=/dev/STICK bs=4M conv=fsync status=progress"
+	@echo "  dd if='$(CURDIR)/$(BUILD)/tain.img' of=/dev/STICK bs=4M conv=fsync status=progress"
 	@echo "That overwrites all of /dev/STICK. On a server: switch Secure Boot off, TDX on, boot it."
 	@echo "Tain's log and the guest's console are on COM1, 115200 baud."
 
