@@ -66,6 +66,9 @@ struct mirror_stats {
     _Atomic u64 private_leaked;
     _Atomic u64 races_lost;
     _Atomic u64 busy;
+    /* Leaves as the last audit found them in the external table. */
+    _Atomic u64 audited_mapped;  /* the guest's to use: accepted, or measured */
+    _Atomic u64 audited_pending; /* not yet accepted */
 };
 
 struct mirror {

@@ -10,6 +10,7 @@ struct audit {
     char *message;
     u64 leaves;
     u64 tables;
+    u64 mapped, pending; /* of the leaves, as the external table has them */
 };
 
 static const char *external_name(enum external_state state)
@@ -73,8 +74,11 @@ static enum error entry_audit(struct audit *audit, gfn_t frame, enum level level
             "GPA 0x%llx, level %u: the mirror maps page 0x%llx, the external table 0x%llx", address,
             level, (unsigned long long)entry_page(entry).raw,
             (unsigned long long)external.page.raw);
-    else
+    else {
+        audit->mapped += external.state == EXTERNAL_MAPPED;
+        audit->pending += external.state == EXTERNAL_PENDING;
         return OK;
+    }
     return ERR_STATE;
 }
 
@@ -124,6 +128,8 @@ enum error mirror_audit(struct mirror *mirror, char message[AUDIT_MESSAGE_BYTES]
         error = table_audit(&audit, mirror->root, gfn(0), LEVEL_512G);
     if (!error)
         error = counts_audit(&audit);
+    mirror->stats.audited_mapped = audit.mapped;
+    mirror->stats.audited_pending = audit.pending;
     lock_unexclude(&mirror->lock);
     return error;
 }

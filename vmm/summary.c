@@ -53,6 +53,10 @@ static void print_memory(const struct vm *vm, const struct vm_result *result)
              "by faults",
              (number)result->private_pages, (number)most, (number)vm->initial_pages,
              (number)memory->faulted);
+    log_line(
+        "summary: private pages at the end, as the module has them: %llu accepted or measured, "
+        "%llu pending",
+        (number)mirror->audited_mapped, (number)mirror->audited_pending);
     log_line("summary: shared pages: %llu at the end, %llu at most", (number)result->shared_pages,
              (number)memory->shared_most);
     log_line("summary: external pages: %llu taken, %llu returned, %llu leaked; private pages "

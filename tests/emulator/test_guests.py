@@ -33,6 +33,11 @@ def test_a_guest_says_hello(boot_guest, cpus):
     assert machine.finish() == 0, machine.tail()
     assert_survived(machine)
     assert re.search(r"summary: MRTD [0-9a-f]{96}$", machine.text(), re.M)
+    # What the VMM counted as it built, and what the module has at the end.
+    measured = re.search(r"; (\d+) measured, 0 mapped by faults$", machine.text(), re.M)
+    assert measured, machine.tail()
+    assert ("as the module has them: %s accepted or measured, 0 pending" % measured.group(1)
+            in machine.text()), machine.tail()
     assert re.search(r"summary: SEAMCALL TDH\.MEM\.PAGE\.ADD: [1-9]\d*, failed 0", machine.text())
 
 

@@ -141,6 +141,9 @@ static void the_audit_names_the_first_difference_invariant_6(void **state)
                                  "the external one is pending");
     assert_int_equal(mirror_corrupt_for_test(&model.mirror, gfn(17)), OK);
     model_check(&model);
+    assert_int_equal(mirror_audit(&model.mirror, message), OK);
+    assert_int_equal(model.mirror.stats.audited_pending, 4);
+    assert_int_equal(model.mirror.stats.audited_mapped, 0);
 
     struct model_entry *entry = model_entry_find(&model, gfn(18), LEVEL_4K);
     entry->page.raw ^= 1ull << 40;
