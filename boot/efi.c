@@ -287,6 +287,11 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system_table)
     console_init();
     log_line("\r\ntain: a VMM for Intel TDX"); /* the firmware leaves the line unfinished */
     log_line("boot: image at 0x%llx", (unsigned long long)(u64)ImageBase); /* for debuggers */
+    if (cr4_read() & CR4_LA57) {
+        /* It cannot be left without leaving 64-bit mode, and our tables have four levels. */
+        log_line("boot: the firmware runs with 5-level paging: switch it off in its set-up");
+        give_up(EXIT_STATUS_FIRMWARE);
+    }
     EFI_FILE_HANDLE root = volume_open(image);
     config_load(root);
     files_load(root);
