@@ -81,8 +81,10 @@ void panic_stop_if_wanted(void)
             __asm__ volatile("cli; hlt");
 }
 
-static void begin(void)
+/* Takes the machine for the report and says the reason. */
+static void report_start(const char *format, va_list arguments)
 {
+    char message[MESSAGE_BYTES];
     interrupts_disable();
     u32 none = 0;
     if (!atomic_compare_exchange_strong(&panicking, &none, cpu_this()->index + 1)) {
@@ -92,17 +94,16 @@ static void begin(void)
     }
     log_break_lock();
     apic_send_nmi_to_others();
+    format_string_v(message, sizeof message, format, arguments);
+    log_line("PANIC on cpu %u: %s", cpu_this()->index, message);
 }
 
 void panic_with(const struct exception_frame *frame, const char *format, ...)
 {
-    char message[MESSAGE_BYTES];
     va_list arguments;
-    begin();
     va_start(arguments, format);
-    format_string_v(message, sizeof message, format, arguments);
+    report_start(format, arguments);
     va_end(arguments);
-    log_line("PANIC on cpu %u: %s", cpu_this()->index, message);
     print_registers(frame);
     print_backtrace(frame->rip, (const u64 *)frame->rbp);
     power_off(EXIT_STATUS_PANIC);
@@ -110,13 +111,10 @@ void panic_with(const struct exception_frame *frame, const char *format, ...)
 
 void panic(const char *format, ...)
 {
-    char message[MESSAGE_BYTES];
     va_list arguments;
-    begin();
     va_start(arguments, format);
-    format_string_v(message, sizeof message, format, arguments);
+    report_start(format, arguments);
     va_end(arguments);
-    log_line("PANIC on cpu %u: %s", cpu_this()->index, message);
     print_backtrace(0, __builtin_frame_address(0));
     power_off(EXIT_STATUS_PANIC);
 }
