@@ -198,9 +198,7 @@ bool cpuid_config_row(u32 index, u64 *leaf, struct cpuid_values *mask)
     if (index >= CPUID_CONFIG_COUNT)
         return false;
     *leaf = configs[index].leaf | (u64)configs[index].subleaf << 32;
-    const struct cpuid_values *direct = &configs[index].direct, *allow = &configs[index].allow;
-    *mask = (struct cpuid_values){direct->eax | allow->eax, direct->ebx | allow->ebx,
-                                  direct->ecx | allow->ecx, direct->edx | allow->edx};
+    *mask = configs[index].direct;
     return true;
 }
 

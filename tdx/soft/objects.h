@@ -179,7 +179,10 @@ u64 metadata_write(const struct metadata_context *context, u64 field, u64 value,
 u64 cpuid_table_configure(struct tdcs_measured *measured, const struct td_params *params,
                           u64 *bad_leaf);
 void msr_bitmap_build(const struct tdcs *tdcs, void *page);
-/* The configurable entry `index`: leaf | subleaf << 32, and the bits a VMM may set. */
+/*
+ * The configurable entry `index`: leaf | subleaf << 32, and the bits that SYS.RD and SYS.INFO
+ * offer: those that TD_PARAMS sets directly. (It takes those that are merely allowed, too.)
+ */
 bool cpuid_config_row(u32 index, u64 *leaf, struct cpuid_values *mask);
 /* Every field of METADATA_VP; as metadata_read, metadata_write and metadata_first. */
 u64 vcpu_field_read(const struct metadata_context *context, u64 field, u64 *value, u64 *next);
