@@ -61,6 +61,13 @@ def end_with_parent():
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+def free_port():
+    """A port of this machine that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class EmulatorError(Exception):
     """The emulator could not be started; the message says why in one line."""
 
@@ -105,9 +112,7 @@ class Emulator:
         os.makedirs(RUNS, exist_ok=True)
         self.folder = tempfile.mkdtemp(prefix=self.name.lower() + "-", dir=RUNS)
         os.symlink(self.image, os.path.join(self.folder, "disk.img"))
-        with socket.socket() as probe:  # a port that is free now
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         command = self.command(port)
         with open(os.path.join(self.folder, "output"), "wb") as output:
             # A session of its own: Ctrl-C at the terminal is for the guest, not for the emulator.

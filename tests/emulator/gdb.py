@@ -5,13 +5,13 @@
 Where the firmware loads Tain depends on the machine, but is the same for the same machine: a first
 run, not stopped, tells the address; the second one waits for gdb.
 """
-import os
 import re
+import signal
 import subprocess
 import sys
 import time
 
-from emulator import EmulatorError, Qemu
+from emulator import EmulatorError, Qemu, free_port
 
 LIMIT_S = 60
 BASE = re.compile(rb"boot: image at (0x[0-9a-f]+)")
@@ -36,14 +36,17 @@ def main():
     image, elf = sys.argv[1:]
     base = image_base(image)
     print("Tain is at %s" % base, file=sys.stderr)
-    qemu = Qemu(image, extra=["-no-shutdown", "-gdb", "tcp::1234", "-S"])
+    stub = "localhost:%d" % free_port()
+    qemu = Qemu(image, extra=["-no-shutdown", "-gdb", "tcp:" + stub, "-S"])
     qemu.waits_for_debugger = True
     with qemu:
         # Hardware breakpoints: the code is not there yet when they are set.
-        gdb = subprocess.Popen(["gdb", "-q", "-ex", "add-symbol-file %s -o %s" % (elf, base),
-                                "-ex", "target remote localhost:1234", "-ex", "hbreak vmm_main",
-                                "-ex", "continue"],
-                               stdin=None, env=dict(os.environ))
+        gdb = subprocess.Popen(["gdb", "-q", "-iex", "set confirm off",
+                                "-ex", "add-symbol-file %s -o %s" % (elf, base),
+                                "-ex", "target remote " + stub, "-ex", "hbreak vmm_main",
+                                "-ex", "continue"])
+        # Ctrl-C stops the machine: it is for gdb, which would be gone with us.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         while gdb.poll() is None:
             data = qemu.read(0.1)  # Tain's log, beside gdb's own output
             if data == b"":
