@@ -144,6 +144,10 @@ $(BUILD)/guest/initrd: boot/image/initramfs.py boot/image/init $(wildcard /bin/b
 	@echo '  IMG   $@'
 	$(QUIET)$(PYTHON) boot/image/initramfs.py $@ /bin/busybox boot/image/init
 
+# Files of the user's own: nothing makes them.
+$(sort $(filter-out $(BUILD)/guest/%,$(KERNEL) $(INITRD))):
+	@echo "no file $@ (KERNEL= or INITRD=)" >&2; exit 1
+
 # Variables have no times: the file is made each time, and replaced only where it differs.
 $(BUILD)/tain.cfg: boot/image/tain.cfg FORCE
 	@mkdir -p $(@D)

@@ -36,7 +36,7 @@ def main():
     image, elf = sys.argv[1:]
     base = image_base(image)
     print("Tain is at %s" % base, file=sys.stderr)
-    stub = "localhost:%d" % free_port()
+    stub = "127.0.0.1:%d" % free_port()
     qemu = Qemu(image, extra=["-no-shutdown", "-gdb", "tcp:" + stub, "-S"])
     qemu.waits_for_debugger = True
     with qemu:
