@@ -107,7 +107,8 @@ static enum error td_map_and_remove(void)
         if (error)
             return error;
     }
-    return mirror_remove_range(&td.mirror, &caches, first, (gfn_t){first.raw + PAGES_MAPPED / 2}, &done);
+    return mirror_remove_range(&td.mirror, &caches, first, (gfn_t){first.raw + PAGES_MAPPED / 2},
+                               &done);
 }
 
 static enum error td_live(void)

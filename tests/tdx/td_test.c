@@ -78,7 +78,8 @@ static enum error pages_map_and_remove(void)
         if (error)
             return error;
     }
-    return mirror_remove_range(&td.mirror, &caches, first, (gfn_t){first.raw + PAGES_MAPPED / 2}, &done);
+    return mirror_remove_range(&td.mirror, &caches, first, (gfn_t){first.raw + PAGES_MAPPED / 2},
+                               &done);
 }
 
 /* The whole life but its end. */
@@ -202,7 +203,8 @@ static void removed_pages_are_written_back_under_the_tds_key_and_zero(void **sta
     memset(phys_to_virt(page), 0xcc, PAGE_BYTES);
     paging_hide_page(page);
     fake_call_count = 0;
-    assert_int_equal(mirror_remove_range(&td.mirror, &caches, frame, (gfn_t){frame.raw + 1}, &done), OK);
+    assert_int_equal(mirror_remove_range(&td.mirror, &caches, frame, (gfn_t){frame.raw + 1}, &done),
+                     OK);
     static const u32 order[] = {TDH_MEM_RANGE_BLOCK, TDH_MEM_TRACK, TDH_MEM_PAGE_REMOVE,
                                 TDH_PHYMEM_PAGE_WBINVD};
     assert_int_equal(fake_call_count, ARRAY_LENGTH(order));
