@@ -2,7 +2,7 @@
 # HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
 HOST_TESTS += pages caches ept mirror mirror_failures mirror_enumerated
 
-MM_SOURCES := mm/pages.c mm/caches.c boot/lock.c
+MM_SOURCES := mm/pages.c mm/free_map.c mm/caches.c boot/lock.c
 MIRROR_SOURCES := $(MM_SOURCES) mm/mirror.c mm/mirror_change.c mm/mirror_remove.c mm/mirror_size.c mm/mirror_destroy.c mm/mirror_audit.c
 
 pages_TEST := tests/mm/pages_test.c

@@ -10,7 +10,7 @@ spans_TEST := tests/tdx/spans_test.c
 spans_SOURCES := tdx/spans.c
 
 # The machine around the driver, and a module that agrees to everything.
-TDX_TEST_MACHINE := tests/tdx/environment.c boot/machine.c boot/lock.c mm/pages.c
+TDX_TEST_MACHINE := tests/tdx/environment.c boot/machine.c boot/lock.c mm/pages.c mm/free_map.c
 TDX_TEST_FAKE := tests/tdx/fake_module.c
 TDX_START := tdx/seamcall.c tdx/status.c tdx/module.c tdx/hardware.c tdx/platform.c \
              tdx/module_fields.c tdx/packages.c tdx/keys.c tdx/tdmr.c tdx/spans.c tdx/handover.c
