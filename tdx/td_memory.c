@@ -32,23 +32,6 @@ static enum error entry_error(struct tdx_status status, enum tdh_leaf leaf, gfn_
     return tdx_status_error(status, leaf, where);
 }
 
-static hpa_t page_at(hpa_t first, u64 index)
-{
-    return hpa(first.raw + index * PAGE_BYTES);
-}
-
-static void pages_hand_over(hpa_t first, enum level level)
-{
-    for (u64 i = 0; i < level_pages(level); i++)
-        page_hand_over(page_at(first, i));
-}
-
-static void pages_keep(hpa_t first, enum level level)
-{
-    for (u64 i = 0; i < level_pages(level); i++)
-        page_keep(page_at(first, i));
-}
-
 /* Gives `page` (R8) to a leaf that puts it into the entry; a refusal leaves it ours. */
 static enum error entry_fill(struct td *td, enum tdh_leaf leaf, gfn_t frame, enum level level,
                              hpa_t page)
@@ -58,10 +41,12 @@ static enum error entry_fill(struct td *td, enum tdh_leaf leaf, gfn_t frame, enu
     enum level given = leaf == TDH_MEM_SEPT_ADD ? LEVEL_4K : level;
     entry_operands(&regs, td, frame, level);
     regs.gpr[GPR_R8] = page.raw;
-    pages_hand_over(page, given);
-    enum error error = entry_error(seamcall(leaf, &regs), leaf, frame, level);
+    enum error error = page_hand_over(page, given, NULL);
     if (error)
-        pages_keep(page, given);
+        return error;
+    error = entry_error(seamcall(leaf, &regs), leaf, frame, level);
+    if (error)
+        page_keep(page, given, NULL);
     return error;
 }
 
@@ -77,11 +62,12 @@ static enum error add_leaf(void *owner, gfn_t frame, hpa_t page, hpa_t source)
     entry_operands(&regs, td, frame, LEVEL_4K);
     regs.gpr[GPR_R8] = page.raw;
     regs.gpr[GPR_R9] = source.raw;
-    page_hand_over(page);
-    enum error error =
-        entry_error(seamcall(TDH_MEM_PAGE_ADD, &regs), TDH_MEM_PAGE_ADD, frame, LEVEL_4K);
+    enum error error = page_hand_over(page, LEVEL_4K, NULL);
     if (error)
-        page_keep(page);
+        return error;
+    error = entry_error(seamcall(TDH_MEM_PAGE_ADD, &regs), TDH_MEM_PAGE_ADD, frame, LEVEL_4K);
+    if (error)
+        page_keep(page, LEVEL_4K, NULL);
     return error;
 }
 
@@ -147,14 +133,12 @@ static enum error remove_leaf(void *owner, gfn_t frame, enum level level, hpa_t 
         entry_error(seamcall(TDH_MEM_PAGE_REMOVE, &regs), TDH_MEM_PAGE_REMOVE, frame, level);
     if (error)
         return error;
-    for (u64 i = 0; !error && i < level_pages(level); i++)
-        error = page_write_back(page_at(page, i), td->hkid, "a removed page");
+    error = page_write_back(page, level, td->hkid, "a removed page");
     if (error) {
         page_lost(td, frame);
         return error;
     }
-    for (u64 i = 0; i < level_pages(level); i++)
-        page_take_back(page_at(page, i));
+    page_take_back(page, level);
     return OK;
 }
 
@@ -179,7 +163,7 @@ static enum error reclaim_page(void *owner, hpa_t page)
         return ERR_REFUSED;
     enum error error = page_reclaim(page, "a TD's memory");
     if (!error)
-        page_take_back(page);
+        page_take_back(page, LEVEL_4K);
     return error;
 }
 
