@@ -184,11 +184,17 @@ static enum error parse_tain_key(struct parser *p, struct span key, struct span 
 {
     if (span_is(key, "strict"))
         return parse_switch(p, "strict", value, &p->config->strict);
+    if (span_is(key, "module")) {
+        if (!span_is(value, "1.5") && !span_is(value, "new"))
+            return fail(p, "module", value, "1.5 or new");
+        p->config->newer_module = span_is(value, "new");
+        return OK;
+    }
     if (span_is(key, "inject"))
         return parse_inject(p, value);
     if (span_is(key, "test"))
         return copy(p, value, p->config->test, sizeof p->config->test);
-    return fail(p, "key", key, "strict, inject or test");
+    return fail(p, "key", key, "strict, module, inject or test");
 }
 
 /* A guest section is complete when the next one starts, or the text ends. */

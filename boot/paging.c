@@ -220,52 +220,69 @@ static _Atomic u64 *directory_split(_Atomic u64 *directory)
     }
 }
 
-static _Atomic u64 *page_entry(hpa_t page, bool *hidden)
+static _Atomic u64 *page_entry(hpa_t page)
 {
     _Atomic u64 *directory = directory_entry(page);
     _Atomic u64 *table = directory ? directory_split(directory) : NULL;
     ASSERT(table);
-    _Atomic u64 *entry = &table[level_index(gfn(page.raw >> PAGE_SHIFT), LEVEL_4K)];
-    *hidden = (*entry & PTE_HIDDEN) != 0;
-    return entry;
+    return &table[level_index(gfn(page.raw >> PAGE_SHIFT), LEVEL_4K)];
+}
+
+static void region_hide(hpa_t region)
+{
+    _Atomic u64 *directory = directory_entry(region);
+    ASSERT(directory && *split_table((u64 *)directory) && (*directory & PTE_PRESENT));
+    atomic_store(directory, region.raw | PTE_WRITE | PTE_LARGE | PTE_HIDDEN);
+    invlpg((void *)region.raw);
+}
+
+static void region_show(hpa_t region)
+{
+    _Atomic u64 *directory = directory_entry(region);
+    ASSERT(directory && *split_table((u64 *)directory));
+    /* Joined since: its pages were hidden one by one. */
+    if (!(*directory & PTE_LARGE))
+        table_fill(table_of(*directory), PTE_PRESENT, PTE_HIDDEN);
+    else
+        ASSERT(*directory & PTE_HIDDEN);
+    atomic_store(directory, region.raw | PTE_PRESENT | PTE_WRITE | PTE_LARGE);
+}
+
+static void page_hide(hpa_t page)
+{
+    _Atomic u64 *entry = page_entry(page);
+    ASSERT(*entry & PTE_PRESENT);
+    atomic_store(entry, (*entry & ~PTE_PRESENT) | PTE_HIDDEN);
+    invlpg((void *)page.raw);
+}
+
+static void page_show(hpa_t page)
+{
+    _Atomic u64 *entry = page_entry(page);
+    ASSERT(*entry & PTE_HIDDEN);
+    atomic_store(entry, (*entry & ~PTE_HIDDEN) | PTE_PRESENT);
+}
+
+static void each_part(hpa_t page, enum level level, void (*small)(hpa_t page),
+                      void (*large)(hpa_t region))
+{
+    if (!strict)
+        return;
+    if (level == LEVEL_4K)
+        small(page);
+    else
+        for (u64 at = 0; at < level_bytes(level); at += 2 * MIB)
+            large(hpa(page.raw + at));
 }
 
 void paging_hide_page(hpa_t page, enum level level)
 {
-    if (!strict)
-        return;
-    if (level == LEVEL_2M) {
-        _Atomic u64 *directory = directory_entry(page);
-        ASSERT(directory && *split_table((u64 *)directory) && (*directory & PTE_PRESENT));
-        atomic_store(directory, page.raw | PTE_WRITE | PTE_LARGE | PTE_HIDDEN);
-    } else {
-        bool hidden;
-        _Atomic u64 *entry = page_entry(page, &hidden);
-        ASSERT(!hidden && (*entry & PTE_PRESENT));
-        atomic_store(entry, (*entry & ~PTE_PRESENT) | PTE_HIDDEN);
-    }
-    invlpg((void *)page.raw);
+    each_part(page, level, page_hide, region_hide);
 }
 
 void paging_show_page(hpa_t page, enum level level)
 {
-    if (!strict)
-        return;
-    if (level == LEVEL_2M) {
-        _Atomic u64 *directory = directory_entry(page);
-        ASSERT(directory && *split_table((u64 *)directory));
-        /* Joined since: its pages were hidden one by one. */
-        if (!(*directory & PTE_LARGE))
-            table_fill(table_of(*directory), PTE_PRESENT, PTE_HIDDEN);
-        else
-            ASSERT(*directory & PTE_HIDDEN);
-        atomic_store(directory, page.raw | PTE_PRESENT | PTE_WRITE | PTE_LARGE);
-    } else {
-        bool hidden;
-        _Atomic u64 *entry = page_entry(page, &hidden);
-        ASSERT(hidden);
-        atomic_store(entry, (*entry & ~PTE_HIDDEN) | PTE_PRESENT);
-    }
+    each_part(page, level, page_show, region_show);
 }
 
 bool paging_page_is_hidden(hpa_t page)

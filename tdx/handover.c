@@ -1,28 +1,57 @@
 /* SPDX-License-Identifier: MIT */
 #include "tdx/handover.h"
 
+#include "boot/cpu.h"
 #include "boot/log.h"
 #include "boot/paging.h"
 #include "boot/phys.h"
-#include "boot/string.h"
 #include "boot/x86.h"
 #include "tdx/module.h"
+#include "tdx/pamt.h"
 
 #define CACHE_LINE_BYTES 64
 #define WHERE_BYTES 64
+#define BUSY_TRIES 10000
 
-void page_hand_over(hpa_t page)
+/* Eight lines a turn: this is most of what a fault costs us. */
+static void caches_flush(const u8 *bytes, u64 len_bytes)
 {
-    const u8 *bytes = phys_to_virt(page);
-    for (u64 at = 0; at < PAGE_BYTES; at += CACHE_LINE_BYTES)
-        clflush(bytes + at);
+    for (const u8 *end = bytes + len_bytes; bytes < end; bytes += 8 * CACHE_LINE_BYTES) {
+        clflush(bytes);
+        clflush(bytes + 1 * CACHE_LINE_BYTES);
+        clflush(bytes + 2 * CACHE_LINE_BYTES);
+        clflush(bytes + 3 * CACHE_LINE_BYTES);
+        clflush(bytes + 4 * CACHE_LINE_BYTES);
+        clflush(bytes + 5 * CACHE_LINE_BYTES);
+        clflush(bytes + 6 * CACHE_LINE_BYTES);
+        clflush(bytes + 7 * CACHE_LINE_BYTES);
+    }
     __asm__ volatile("mfence" ::: "memory");
-    paging_hide_page(page);
 }
 
-void page_keep(hpa_t page)
+void page_give(hpa_t page, enum level level)
 {
-    paging_show_page(page);
+    caches_flush(phys_to_virt(page), level_bytes(level));
+    paging_hide_page(page, level);
+}
+
+void page_regain(hpa_t page, enum level level)
+{
+    paging_show_page(page, level);
+}
+
+enum error page_hand_over(hpa_t page, enum level level, struct page_cache *pairs)
+{
+    enum error error = pamt_reference(page, level, pairs);
+    if (!error)
+        page_give(page, level);
+    return error;
+}
+
+void page_keep(hpa_t page, enum level level, struct page_cache *pairs)
+{
+    page_regain(page, level);
+    pamt_unreference(page, level, pairs);
 }
 
 /*
@@ -39,22 +68,32 @@ static bool partial_writes_poison(void)
     return affected && has_movdir64b;
 }
 
-void page_take_back(hpa_t page)
+void page_clean(hpa_t page, enum level level)
 {
-    paging_show_page(page);
+    page_regain(page, level);
     /* The software module's pages are ordinary memory. */
-    if (!tdx_module()->software && partial_writes_poison())
-        page_clear_direct(phys_to_virt(page));
-    else
-        memset(phys_to_virt(page), 0, PAGE_BYTES);
+    if (tdx_module()->software || !partial_writes_poison())
+        return;
+    for (u64 at = 0; at < level_bytes(level); at += PAGE_BYTES)
+        page_clear_direct(phys_to_virt(hpa(page.raw + at)));
 }
 
-enum error page_write_back(hpa_t page, u16 hkid, const char *where)
+void page_take_back(hpa_t page, enum level level)
 {
-    struct tdx_regs regs = {};
-    regs.gpr[GPR_RCX] = page.raw | (u64)hkid << tdx_module()->hkid_shift;
-    struct tdx_status status = seamcall_patient(TDH_PHYMEM_PAGE_WBINVD, &regs);
-    return tdx_status_error_final(status, TDH_PHYMEM_PAGE_WBINVD, where);
+    page_clean(page, level);
+    pamt_unreference(page, level, NULL);
+}
+
+enum error page_write_back(hpa_t page, enum level level, u16 hkid, const char *where)
+{
+    enum error error = OK;
+    for (u64 at = 0; !error && at < level_bytes(level); at += PAGE_BYTES) {
+        struct tdx_regs regs = {};
+        regs.gpr[GPR_RCX] = (page.raw + at) | (u64)hkid << tdx_module()->hkid_shift;
+        struct tdx_status status = seamcall_patient(TDH_PHYMEM_PAGE_WBINVD, &regs);
+        error = tdx_status_error_final(status, TDH_PHYMEM_PAGE_WBINVD, where);
+    }
+    return error;
 }
 
 enum error page_reclaim(hpa_t page, const char *what)
@@ -72,18 +111,35 @@ enum error page_reclaim(hpa_t page, const char *what)
     return OK;
 }
 
+/* For the places where nobody else can wait: who is at a region's edge comes to an end. */
+static enum error page_hand_over_patient(hpa_t page)
+{
+    enum error error = ERR_BUSY;
+    for (u32 tries = 0; error == ERR_BUSY && tries < BUSY_TRIES; tries++) {
+        error = page_hand_over(page, LEVEL_4K, NULL);
+        if (error == ERR_BUSY)
+            cpu_relax();
+    }
+    return error;
+}
+
 enum error control_page_create(enum tdh_leaf leaf, u64 rdx, const char *where, hpa_t *page)
 {
     enum error error = page_allocate(PAGE_TD_CONTROL, page);
     if (error)
         return error;
-    page_hand_over(*page);
+    error = page_hand_over_patient(*page);
+    if (error) {
+        page_free(*page);
+        *page = HPA_NONE;
+        return error;
+    }
     struct tdx_regs regs = {};
     regs.gpr[GPR_RCX] = page->raw;
     regs.gpr[GPR_RDX] = rdx;
     error = tdx_status_error_final(seamcall_patient(leaf, &regs), leaf, where);
     if (error) {
-        page_keep(*page);
+        page_keep(*page, LEVEL_4K, NULL);
         page_free(*page);
         *page = HPA_NONE;
     }
@@ -104,7 +160,7 @@ enum error control_page_reclaim(hpa_t page, const char *what)
         page_leak(page, what);
         return error;
     }
-    page_take_back(page);
+    page_take_back(page, LEVEL_4K);
     page_free(page);
     return OK;
 }

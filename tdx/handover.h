@@ -4,22 +4,32 @@
  *
  * Ours -> page_hand_over -> (the leaf that takes it) -> the module's
  *   the leaf refused:  page_keep, and nothing has happened
- *   it is given back:  page_take_back, and it is ours and zero
- * In strict mode the page is unmapped for as long as it is not ours.
+ *   it is given back:  page_take_back, and it is ours; what it holds is undefined
+ * In strict mode the page is unmapped for as long as it is not ours. Where PAMT is dynamic the
+ * module has metadata for it just as long.
  */
 #ifndef TDX_HANDOVER_H
 #define TDX_HANDOVER_H
 
-#include "mm/pages.h"
+#include "mm/caches.h"
 #include "tdx/seamcall.h"
 
-/* Writes the page's cache lines back and unmaps it: before every call that names it. */
-void page_hand_over(hpa_t page);
-void page_keep(hpa_t page);
-void page_take_back(hpa_t page);
+/*
+ * Writes the page's cache lines back, unmaps it and sees to its metadata (a pair of pages of
+ * `pairs`, or, null, of the allocator): before every call that names it. ERR_BUSY, ERR_NO_MEMORY,
+ * ERR_REFUSED: nothing changed.
+ */
+enum error page_hand_over(hpa_t page, enum level level, struct page_cache *pairs);
+void page_keep(hpa_t page, enum level level, struct page_cache *pairs);
+void page_take_back(hpa_t page, enum level level);
+
+/* The same for what needs no metadata: the pages that hold it. page_clean after the module. */
+void page_give(hpa_t page, enum level level);
+void page_regain(hpa_t page, enum level level);
+void page_clean(hpa_t page, enum level level);
 
 /* PHYMEM.PAGE.WBINVD: what the caches hold of the page under `hkid`. */
-enum error page_write_back(hpa_t page, u16 hkid, const char *where);
+enum error page_write_back(hpa_t page, enum level level, u16 hkid, const char *where);
 /* PHYMEM.PAGE.RECLAIM; page_take_back comes next. On error the page is the module's as before. */
 enum error page_reclaim(hpa_t page, const char *what);
 

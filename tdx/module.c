@@ -10,6 +10,7 @@
 #include "tdx/keys.h"
 #include "tdx/module_fields.h"
 #include "tdx/packages.h"
+#include "tdx/pamt.h"
 #include "tdx/platform.h"
 
 #define TDMR_INFOS_PER_PAGE (PAGE_BYTES / TDMR_INFO_ALIGN)
@@ -92,13 +93,19 @@ static enum error description_read(void)
 static enum error memory_plan(void)
 {
     struct tdmr_limits limits;
-    enum error error = module_limits_read(&limits);
+    enum error error = module_limits_read(&module, &limits);
     if (!error)
         error = module_cmrs_read(&plan.convertible);
     if (!error)
         error = tdmr_plan_make(&plan, &limits);
     if (error)
         return error;
+    if (module.has_dynamic_pamt)
+        error = pamt_prepare(&plan);
+    if (error) {
+        tdmr_plan_release(&plan);
+        return error;
+    }
     module.convertible_pages = spans_bytes(&plan.convertible) / PAGE_BYTES;
     module.pamt_pages = plan.pamt_pages;
     log_line("tdx: %u TDMRs; of %llu MiB convertible: %llu given, %llu reserved, %llu left; PAMTs "
@@ -108,6 +115,8 @@ static enum error memory_plan(void)
              (unsigned long long)(plan.reserved_pages * PAGE_BYTES / MIB),
              (unsigned long long)(plan.left_pages * PAGE_BYTES / MIB),
              (unsigned long long)(plan.pamt_pages * PAGE_BYTES / KIB));
+    if (pamt_is_dynamic())
+        log_line("tdx: the PAMT of 4 KiB pages is dynamic: a pair of pages for 2 MiB in use");
     return OK;
 }
 
@@ -123,9 +132,9 @@ static void pamts_move(enum pamt_owner owner)
             hpa_t page = hpa(plan.pamts[i].first.raw + k * PAGE_BYTES);
             /* Their cache lines are written back with all others, before KEY.CONFIG. */
             if (owner == PAMT_OF_MODULE)
-                paging_hide_page(page);
+                paging_hide_page(page, LEVEL_4K);
             else
-                paging_show_page(page);
+                paging_show_page(page, LEVEL_4K);
         }
     }
 }
@@ -159,6 +168,8 @@ static enum error memory_configure(void)
     regs.gpr[GPR_RCX] = pages.raw;
     regs.gpr[GPR_RDX] = plan.count;
     regs.gpr[GPR_R8] = module.hkid_first;
+    if (pamt_is_dynamic())
+        regs.gpr[GPR_R8] |= TDX_CONFIG_DYNAMIC_PAMT;
     struct tdx_status status = seamcall_patient(TDH_SYS_CONFIG, &regs);
     error = tdx_status_error_final(status, TDH_SYS_CONFIG, "the TDMRs");
     pages_free(pages, 1 + TDMR_INFO_PAGES);
@@ -219,6 +230,7 @@ enum error tdx_module_start(void)
         module_choose, platform_init, processors_init, description_read, memory_plan,
     };
     memset(&module, 0, sizeof module);
+    pamt_forget();
     for (u32 i = 0; i < ARRAY_LENGTH(before_memory); i++) {
         enum error error = before_memory[i]();
         if (error)
@@ -226,6 +238,7 @@ enum error tdx_module_start(void)
     }
     enum error error = memory_configure();
     if (error) {
+        pamt_release();
         tdmr_plan_release(&plan);
         return error;
     }

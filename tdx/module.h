@@ -15,6 +15,7 @@ struct tdx_module {
     bool software;
     u16 major, minor, update;
     u64 features0;
+    bool has_dynamic_pamt; /* it has, and tain.cfg lets us use it */
     u64 attributes_fixed0, attributes_fixed1, xfam_fixed0, xfam_fixed1, config_flags_fixed0;
     u32 tdcs_pages, tdvps_pages;
     u32 cpuid_config_count;

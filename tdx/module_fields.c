@@ -2,6 +2,7 @@
 #include "tdx/module_fields.h"
 
 #include "boot/log.h"
+#include "boot/machine.h"
 #include "tdx/td.h"
 
 #define WHERE_BYTES 64
@@ -120,11 +121,13 @@ enum error module_fields_read(struct tdx_module *module)
     module->tdvps_pages = (u32)(tdvps_bytes / PAGE_BYTES);
     module->cpuid_config_count = (u32)cpuid_configs;
     module->gpa_bits = gpa_bits_read();
+    module->has_dynamic_pamt =
+        machine()->config.newer_module && (module->features0 & TDX_FEATURE_DYNAMIC_PAMT);
     error = sizes_check(module);
     return error ? error : cpuid_config_read(module);
 }
 
-enum error module_limits_read(struct tdmr_limits *limits)
+enum error module_limits_read(const struct tdx_module *module, struct tdmr_limits *limits)
 {
     u64 tdmrs = 0, reserved = 0;
     const struct field fields[] = {
@@ -137,6 +140,9 @@ enum error module_limits_read(struct tdmr_limits *limits)
     enum error error = fields_read(fields, ARRAY_LENGTH(fields));
     limits->tdmrs = (u32)tdmrs;
     limits->reserved_per_tdmr = (u32)reserved;
+    limits->pamt_bitmap_bits = 0;
+    if (!error && module->has_dynamic_pamt)
+        error = field_read(MD_SYS_PAMT_PAGE_BITMAP_ENTRY_BITS, &limits->pamt_bitmap_bits);
     return error;
 }
 

@@ -8,6 +8,7 @@
 #include "boot/log.h"
 #include "tdx/handover.h"
 #include "tdx/operands.h"
+#include "tdx/pamt.h"
 
 #define WHERE_BYTES 64
 #define ENTRY_STATE_SHIFT 8
@@ -32,68 +33,52 @@ static enum error entry_error(struct tdx_status status, enum tdh_leaf leaf, gfn_
     return tdx_status_error(status, leaf, where);
 }
 
-static hpa_t page_at(hpa_t first, u64 index)
-{
-    return hpa(first.raw + index * PAGE_BYTES);
-}
-
-static void pages_hand_over(hpa_t first, enum level level)
-{
-    for (u64 i = 0; i < level_pages(level); i++)
-        page_hand_over(page_at(first, i));
-}
-
-static void pages_keep(hpa_t first, enum level level)
-{
-    for (u64 i = 0; i < level_pages(level); i++)
-        page_keep(page_at(first, i));
-}
-
 /* Gives `page` (R8) to a leaf that puts it into the entry; a refusal leaves it ours. */
 static enum error entry_fill(struct td *td, enum tdh_leaf leaf, gfn_t frame, enum level level,
-                             hpa_t page)
+                             hpa_t page, struct page_cache *pairs)
 {
     struct tdx_regs regs;
     /* A table is one page whatever the level of the entry that points to it. */
     enum level given = leaf == TDH_MEM_SEPT_ADD ? LEVEL_4K : level;
     entry_operands(&regs, td, frame, level);
     regs.gpr[GPR_R8] = page.raw;
-    pages_hand_over(page, given);
-    enum error error = entry_error(seamcall(leaf, &regs), leaf, frame, level);
+    enum error error = page_hand_over(page, given, pairs);
     if (error)
-        pages_keep(page, given);
+        return error;
+    error = entry_error(seamcall(leaf, &regs), leaf, frame, level);
+    if (error)
+        page_keep(page, given, pairs);
     return error;
 }
 
 static enum error link_table(void *owner, struct vcpu_caches *caches, gfn_t frame, enum level level,
                              hpa_t table)
 {
-    (void)caches;
-    return entry_fill(owner, TDH_MEM_SEPT_ADD, frame, level, table);
+    return entry_fill(owner, TDH_MEM_SEPT_ADD, frame, level, table, &caches->metadata_pages);
 }
 
 static enum error add_leaf(void *owner, struct vcpu_caches *caches, gfn_t frame, hpa_t page,
                            hpa_t source)
 {
-    (void)caches;
+    struct page_cache *pairs = &caches->metadata_pages;
     struct td *td = owner;
     struct tdx_regs regs;
     entry_operands(&regs, td, frame, LEVEL_4K);
     regs.gpr[GPR_R8] = page.raw;
     regs.gpr[GPR_R9] = source.raw;
-    page_hand_over(page);
-    enum error error =
-        entry_error(seamcall(TDH_MEM_PAGE_ADD, &regs), TDH_MEM_PAGE_ADD, frame, LEVEL_4K);
+    enum error error = page_hand_over(page, LEVEL_4K, pairs);
     if (error)
-        page_keep(page);
+        return error;
+    error = entry_error(seamcall(TDH_MEM_PAGE_ADD, &regs), TDH_MEM_PAGE_ADD, frame, LEVEL_4K);
+    if (error)
+        page_keep(page, LEVEL_4K, pairs);
     return error;
 }
 
 static enum error set_leaf(void *owner, struct vcpu_caches *caches, gfn_t frame, enum level level,
                            hpa_t page)
 {
-    (void)caches;
-    return entry_fill(owner, TDH_MEM_PAGE_AUG, frame, level, page);
+    return entry_fill(owner, TDH_MEM_PAGE_AUG, frame, level, page, &caches->metadata_pages);
 }
 
 static enum error block(void *owner, gfn_t frame, enum level level)
@@ -147,15 +132,12 @@ static void page_lost(struct td *td, gfn_t frame)
 /* What the module has let go of: written back under the TD's key, and ours again. */
 static enum error page_recover(struct td *td, gfn_t frame, hpa_t page, enum level level)
 {
-    enum error error = OK;
-    for (u64 i = 0; !error && i < level_pages(level); i++)
-        error = page_write_back(page_at(page, i), td->hkid, "a removed page");
+    enum error error = page_write_back(page, level, td->hkid, "a removed page");
     if (error) {
         page_lost(td, frame);
         return error;
     }
-    for (u64 i = 0; i < level_pages(level); i++)
-        page_take_back(page_at(page, i));
+    page_take_back(page, level);
     return OK;
 }
 
@@ -180,31 +162,41 @@ static enum error unlink_table(void *owner, gfn_t frame, enum level level, hpa_t
 static enum error demote(void *owner, struct vcpu_caches *caches, gfn_t frame, enum level level,
                          hpa_t page, hpa_t table)
 {
-    (void)caches;
-    (void)page;
+    struct page_cache *pairs = &caches->metadata_pages;
     struct tdx_regs regs;
-    entry_operands(&regs, owner, frame, level);
-    regs.gpr[GPR_R8] = table.raw;
-    /* No tables of nested guests. */
-    regs.gpr[GPR_R9] = regs.gpr[GPR_R10] = regs.gpr[GPR_R11] = ~0ull;
-    page_hand_over(table);
-    enum error error =
-        entry_error(seamcall(TDH_MEM_PAGE_DEMOTE, &regs), TDH_MEM_PAGE_DEMOTE, frame, level);
+    hpa_t pair[PAMT_PAIR_PAGES];
+    enum error error = page_hand_over(table, LEVEL_4K, pairs);
     if (error)
-        page_keep(table);
+        return error;
+    error = pamt_demote_begin(page, level, pairs, pair);
+    if (!error) {
+        entry_operands(&regs, owner, frame, level);
+        regs.gpr[GPR_R8] = table.raw;
+        /* No tables of nested guests. */
+        regs.gpr[GPR_R9] = regs.gpr[GPR_R10] = regs.gpr[GPR_R11] = ~0ull;
+        regs.gpr[GPR_R12] = pair[0].raw;
+        regs.gpr[GPR_R13] = pair[1].raw;
+        error =
+            entry_error(seamcall(TDH_MEM_PAGE_DEMOTE, &regs), TDH_MEM_PAGE_DEMOTE, frame, level);
+        pamt_demote_end(page, level, pairs, error);
+    }
+    if (error)
+        page_keep(table, LEVEL_4K, pairs);
     return error;
 }
 
 static enum error promote(void *owner, gfn_t frame, enum level level, hpa_t page, hpa_t table)
 {
-    (void)page;
     struct tdx_regs regs;
     entry_operands(&regs, owner, frame, level);
     struct tdx_status status = seamcall(TDH_MEM_PAGE_PROMOTE, &regs);
     if (tdx_status_code(status) == TDX_EPT_INVALID_PROMOTE_CONDITIONS)
         return ERR_STATE;
     enum error error = entry_error(status, TDH_MEM_PAGE_PROMOTE, frame, level);
-    return error ? error : page_recover(owner, frame, table, LEVEL_4K);
+    if (error)
+        return error;
+    pamt_promoted(page, level, NULL);
+    return page_recover(owner, frame, table, LEVEL_4K);
 }
 
 static void hold_vcpus(void *owner)
@@ -227,8 +219,8 @@ static enum error reclaim_page(void *owner, hpa_t page, enum level level)
     if (td->hkid_assigned)
         return ERR_REFUSED;
     enum error error = page_reclaim(page, "a TD's memory");
-    for (u64 i = 0; !error && i < level_pages(level); i++)
-        page_take_back(page_at(page, i));
+    if (!error)
+        page_take_back(page, level);
     return error;
 }
 

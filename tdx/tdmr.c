@@ -73,7 +73,10 @@ static enum error pamts_allocate(struct tdmr_plan *plan, const struct tdmr_limit
         u64 bytes[PAMT_SIZES], sum = 0;
         for (u32 size = 0; size < PAMT_SIZES; size++) {
             u64 entries = tdmr->size / level_bytes((enum level)size);
-            bytes[size] = align_up(entries * limits->pamt_entry_bytes[size], PAGE_BYTES);
+            u64 needed = entries * limits->pamt_entry_bytes[size];
+            if (size == LEVEL_4K && limits->pamt_bitmap_bits)
+                needed = align_up(entries * limits->pamt_bitmap_bits, 8) / 8;
+            bytes[size] = align_up(needed, PAGE_BYTES);
             sum += bytes[size];
         }
         enum error error = pages_allocate(PAGE_PAMT, sum / PAGE_BYTES, 1, &plan->pamts[i].first);

@@ -19,6 +19,7 @@ struct tdmr_limits {
     u32 tdmrs;
     u32 reserved_per_tdmr;
     u64 pamt_entry_bytes[PAMT_SIZES];
+    u64 pamt_bitmap_bits; /* Dynamic PAMT: bits a 4 KiB page, in place of entries; else 0 */
 };
 
 struct tdmr_plan {

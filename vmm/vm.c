@@ -7,6 +7,7 @@
 #include "boot/phys.h"
 #include "boot/string.h"
 #include "boot/x86.h"
+#include "tdx/pamt.h"
 #include "vmm/cpuid.h"
 #include "vmm/guest_image.h"
 #include "vmm/run.h"
@@ -113,7 +114,7 @@ static enum error create_vcpus(struct vm *vm)
         memset(vcpu, 0, sizeof *vcpu);
         vcpu->vm = vm;
         vcpu->index = i;
-        vcpu_caches_init(&vcpu->caches, 0);
+        vcpu_caches_init(&vcpu->caches, pamt_is_dynamic() ? METADATA_PAGES_MINIMUM : 0);
         lapic_init(&vcpu->lapic, i);
         vm->vcpus[i] = vcpu;
         vm->vcpu_count = i + 1;

@@ -113,6 +113,7 @@ enum pamt_type {
     PT_TDCX = 5,
     PT_TDVPR = 6,
     PT_EPT = 8,
+    PT_PAMT = 15, /* Dynamic PAMT: a page of a pair, or a 2 MiB region that has one */
 };
 
 /* Bits of TD_PARAMS.ATTRIBUTES. */
@@ -163,6 +164,12 @@ struct tdmr_info {
 _Static_assert(sizeof(struct tdmr_info) == 320, "TDMR_INFO");
 #define TDMR_INFO_ALIGN 512
 
+/* SYS.CONFIG, R8: the global KeyID 15:0, flags above. */
+#define TDX_CONFIG_KEYID_MASK 0xffffull
+#define TDX_CONFIG_DYNAMIC_PAMT (1ull << 16)
+/* Dynamic PAMT: pages that describe the 4 KiB pages of 2 MiB. */
+#define PAMT_PAIR_PAGES 2
+
 struct cpuid_values {
     u32 eax, ebx, ecx, edx;
 };
@@ -200,6 +207,7 @@ _Static_assert(sizeof(struct td_params) == 1024, "TD_PARAMS");
 #define MD_SYS_PAMT_4K_ENTRY_SIZE 0x9100000100000010ull
 #define MD_SYS_PAMT_2M_ENTRY_SIZE 0x9100000100000011ull
 #define MD_SYS_PAMT_1G_ENTRY_SIZE 0x9100000100000012ull
+#define MD_SYS_PAMT_PAGE_BITMAP_ENTRY_BITS 0x9100000100000013ull
 #define MD_SYS_TDR_BASE_SIZE 0x9800000100000000ull
 #define MD_SYS_TDCS_BASE_SIZE 0x9800000100000100ull
 #define MD_SYS_TDVPS_BASE_SIZE 0x9800000100000200ull

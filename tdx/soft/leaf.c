@@ -32,7 +32,7 @@ bool sept_entry_lock(struct leaf *leaf, struct sept_walk *walk)
     u64 before = atomic_fetch_or(walk->entry, SEPT_ENTRY_LOCK);
     if (before & SEPT_ENTRY_LOCK)
         return false;
-    walk->value = before;
+    walk->value = sept_entry_plain(before, walk->level);
     leaf->held[leaf->held_count].mode = LOCK_NONE;
     leaf->held[leaf->held_count++].entry = walk->entry;
     return true;

@@ -21,8 +21,15 @@ enum sept_accept sept_accept(struct leaf *leaf, const struct td *td, u64 address
     if (!sept_state_after(state, SEPT_EVENT_ACCEPT, &next))
         return SEPT_ACCEPT_FAULT;
     u64 page = sept_entry_address(walk->value);
-    for (u64 at = 0; at < PAGE_BYTES << TABLE_SHIFT * level; at += PAGE_BYTES)
-        memset(seam_page(page + at), 0, PAGE_BYTES);
+    u32 pages = 1u << TABLE_SHIFT * level;
+    for (u32 i = sept_entry_progress(walk); i < pages; i++) {
+        memset(seam_page(page + i * PAGE_BYTES), 0, PAGE_BYTES);
+        /* Only after a page, so that each execution of the guest's gets on. */
+        if (i + 1 < pages && seam_guest_is_interrupted()) {
+            sept_entry_set_progress(walk, i + 1);
+            return SEPT_ACCEPT_INTERRUPTED;
+        }
+    }
     sept_entry_set(walk, sept_entry_leaf(page, next));
     return SEPT_ACCEPT_DONE;
 }

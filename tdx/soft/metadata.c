@@ -20,11 +20,13 @@
 #define ACCESS_W (1u << 3)
 #define ACCESS_X (1u << 4)
 #define ACCESS_V (1u << 5)
+#define ACCESS_P (1u << 6)
 
 enum sys_source {
     SYS_CONSTANT,
     SYS_PACKAGES,
     SYS_FMS,
+    SYS_FEATURES,
     SYS_CMR_BASE,
     SYS_CMR_SIZE,
     SYS_XFAM_FIXED0,
@@ -88,6 +90,11 @@ static u64 identity(u64 id)
     return id & ID_CLASS_MASK;
 }
 
+static bool field_is_there(const struct field *field)
+{
+    return !(field->access & ACCESS_P) || (platform()->newer_features & TDX_FEATURE_DYNAMIC_PAMT);
+}
+
 /* The row of an id and the element; false if there is none. */
 static bool field_find(struct table table, u64 id, u32 *row, u32 *element)
 {
@@ -96,7 +103,7 @@ static bool field_find(struct table table, u64 id, u32 *row, u32 *element)
     for (*row = 0; *row < table.count; ++*row) {
         const struct field *field = &table.fields[*row];
         u64 index = (id & ID_CODE_MASK) - (field->id & ID_CODE_MASK);
-        if (identity(id) != identity(field->id) || index >= field->count)
+        if (identity(id) != identity(field->id) || index >= field->count || !field_is_there(field))
             continue;
         *element = (u32)index;
         return true;
@@ -106,6 +113,8 @@ static bool field_find(struct table table, u64 id, u32 *row, u32 *element)
 
 static bool field_is_readable(const struct field *field, enum metadata_reader reader)
 {
+    if (!field_is_there(field))
+        return false;
     switch (reader) {
     case METADATA_HOST:
         return field->access & ACCESS_H;
@@ -174,6 +183,8 @@ static u64 sys_value(const struct field *field, u32 element)
         return p->package_count;
     case SYS_FMS:
         return element ? 0 : p->family_model_stepping;
+    case SYS_FEATURES:
+        return field->constant | p->newer_features;
     case SYS_CMR_BASE:
         return element < p->cmr_count ? p->cmrs[element].base : 0;
     case SYS_CMR_SIZE:

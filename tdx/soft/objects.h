@@ -108,7 +108,7 @@ struct sept_walk {
     u64 gpa;
     u32 level; /* where the walk stopped; the level asked for if it succeeded */
     _Atomic u64 *entry;
-    u64 value; /* as read, without the lock bit */
+    u64 value; /* as read, without the lock bit and the progress of an acceptance */
 };
 
 bool sept_gpa_is_private(const struct tdcs *tdcs, u64 gpa);
@@ -119,6 +119,7 @@ bool sept_walk(const struct td *td, u64 gpa, u32 level, struct sept_walk *walk);
 enum sept_state sept_entry_state(u64 value);
 bool sept_state_is_leaf(enum sept_state state);
 u64 sept_entry_address(u64 value);
+u64 sept_entry_plain(u64 value, u32 level);
 /* The entry in the ABI's form, and RDX: level and state. */
 u64 sept_entry_abi(u64 value);
 u64 sept_entry_details(const struct sept_walk *walk);
@@ -130,6 +131,13 @@ u64 sept_entry_table(u64 table, enum sept_state state);
 #define SEPT_ENTRY_FREE 0x80e0000000000000ull
 /* Stores a new value; the lock bit stays as it is. */
 void sept_entry_set(struct sept_walk *walk, u64 value);
+
+/*
+ * A PENDING entry of 2 MiB remembers how many of its 4 KiB pages an interrupted ACCEPT has
+ * zeroed; whatever else changes the entry forgets that.
+ */
+u32 sept_entry_progress(const struct sept_walk *walk);
+void sept_entry_set_progress(struct sept_walk *walk, u32 pages);
 
 /* mem_accept.c: the state change of TDG.MEM.PAGE.ACCEPT. PENDING at the level asked for only. */
 enum sept_accept {

@@ -25,16 +25,43 @@ static void outputs_describe(struct leaf *leaf, const struct pamt_walk *walk)
     leaf->regs->gpr[GPR_R8] = walk->level;
 }
 
+/* What RDMD says of Dynamic PAMT's own pages and entries, which are nobody's. */
+static void outputs_describe_pamt(struct leaf *leaf, const struct pamt_walk *walk)
+{
+    u64 pages[PAMT_PAIR_PAGES];
+    leaf->regs->gpr[GPR_RCX] = PT_PAMT;
+    if (walk->entry->type != PT_PAMT)
+        return;
+    pamt_pair_of(walk->entry, pages);
+    leaf->regs->gpr[GPR_R8] = walk->level;
+    leaf->regs->gpr[GPR_R10] = pages[0];
+    leaf->regs->gpr[GPR_R11] = pages[1];
+}
+
 u64 tdh_phymem_page_rdmd(struct leaf *leaf)
 {
     u64 page = leaf->regs->gpr[GPR_RCX];
+    u32 level_min = 0;
     outputs_clear(leaf);
+    /* With Dynamic PAMT the smallest size of interest: an entry above can be asked for its pair. */
+    if (soft_system.has_dynamic_pamt && (page & TDX_GPA_LEVEL_MASK) <= LEVEL_1G) {
+        level_min = page & TDX_GPA_LEVEL_MASK;
+        page &= ~TDX_GPA_LEVEL_MASK;
+    }
     struct pamt_walk walk;
     u64 status = page_check(page);
+    if (!status && !is_aligned(page, PAGE_BYTES << TABLE_SHIFT * level_min))
+        status = completion(TDX_OPERAND_INVALID, OPERAND_RCX);
     if (!status)
-        status = pamt_walk(leaf, page, OPERAND_RCX, LOCK_SHARED, &walk);
+        status = pamt_walk_to(leaf, page, (struct pamt_goal){OPERAND_RCX, LOCK_SHARED, level_min},
+                              &walk);
     if (status)
         return status;
+    bool is_own = level_min == LEVEL_4K && walk.entry->type == PT_NDA && pamt_is_own_page(page);
+    if (is_own || walk.entry->type == PT_PAMT) {
+        outputs_describe_pamt(leaf, &walk);
+        return 0;
+    }
     outputs_describe(leaf, &walk);
     if (walk.entry->type == PT_REG || walk.entry->type == PT_EPT)
         leaf->regs->gpr[GPR_R9] = walk.entry->epoch;
@@ -98,7 +125,7 @@ u64 tdh_phymem_page_wbinvd(struct leaf *leaf)
     u64 status = pamt_walk(leaf, platform_address(page), OPERAND_RCX, LOCK_SHARED, &walk);
     if (status)
         return status;
-    if (walk.entry->type != PT_NDA)
+    if (walk.entry->type != PT_NDA || pamt_is_own_page(platform_address(page)))
         return completion(TDX_PAGE_METADATA_INCORRECT, OPERAND_RCX);
     seam_flush_page(platform_address(page));
     return 0;

@@ -53,6 +53,11 @@ bool seam_interrupt_is_pending(void)
     return (flags & RFLAGS_IF) && apic_interrupt_is_pending();
 }
 
+bool seam_guest_is_interrupted(void)
+{
+    return apic_interrupt_is_pending();
+}
+
 bool seam_random(u64 *value)
 {
     if (!(cpuid(1, 0).ecx & CPUID_1_ECX_RDRAND))

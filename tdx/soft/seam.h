@@ -16,6 +16,8 @@ void *seam_page(u64 address);
 u32 seam_lp(void);
 /* An interrupt waits for the VMM (IA32_INTR_PENDING with the VMM's RFLAGS.IF). */
 bool seam_interrupt_is_pending(void);
+/* An interrupt waits that makes a guest exit, whatever the VMM's RFLAGS.IF is. */
+bool seam_guest_is_interrupted(void);
 bool seam_random(u64 *value);
 u64 seam_tsc(void);
 void seam_flush_page(u64 address);

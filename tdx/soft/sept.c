@@ -11,6 +11,9 @@
 #define ENTRY_SUPPRESS_VE (1ull << 63)
 #define ENTRY_FIELD_SHIFT 53
 #define ENTRY_FIELD_MASK (0xfull << ENTRY_FIELD_SHIFT)
+/* While a 2 MiB page is being accepted: how many of its 4 KiB are zero by now. */
+#define ENTRY_PROGRESS_SHIFT PAGE_SHIFT
+#define ENTRY_PROGRESS_MASK (511ull << ENTRY_PROGRESS_SHIFT)
 #define ENTRY_LEAF_FORM (ENTRY_WRITE_BACK | ENTRY_IGNORE_PAT | ENTRY_LEAF | ENTRY_SUPPRESS_VE)
 
 enum sept_shape {
@@ -95,6 +98,25 @@ u64 sept_entry_address(u64 value)
     return value & TDX_ADDRESS_MASK;
 }
 
+static bool entry_has_progress(u64 value, u32 level)
+{
+    return level == LEVEL_2M && sept_entry_state(value) == SEPT_PENDING;
+}
+
+u64 sept_entry_plain(u64 value, u32 level)
+{
+    value &= ~SEPT_ENTRY_LOCK;
+    return entry_has_progress(value, level) ? value & ~ENTRY_PROGRESS_MASK : value;
+}
+
+u32 sept_entry_progress(const struct sept_walk *walk)
+{
+    u64 value = *walk->entry & ~SEPT_ENTRY_LOCK;
+    if (!entry_has_progress(value, walk->level))
+        return 0;
+    return (u32)((value & ENTRY_PROGRESS_MASK) >> ENTRY_PROGRESS_SHIFT);
+}
+
 static u64 entry_make(u64 form, u64 address, enum sept_state state)
 {
     u32 row = state_row(state);
@@ -144,7 +166,7 @@ bool sept_walk(const struct td *td, u64 address, u32 level, struct sept_walk *wa
         _Atomic u64 *entries = seam_page(table);
         u64 index = address >> (PAGE_SHIFT + TABLE_SHIFT * walk->level) & (TABLE_ENTRIES - 1);
         walk->entry = &entries[index];
-        walk->value = *walk->entry & ~SEPT_ENTRY_LOCK;
+        walk->value = sept_entry_plain(*walk->entry, walk->level);
         if (walk->level == level)
             return true;
         if (sept_entry_state(walk->value) != SEPT_NL_MAPPED)
@@ -159,6 +181,13 @@ void sept_entry_set(struct sept_walk *walk, u64 value)
     while (!atomic_compare_exchange_weak(walk->entry, &before, value | (before & SEPT_ENTRY_LOCK)))
         ;
     walk->value = value;
+}
+
+void sept_entry_set_progress(struct sept_walk *walk, u32 pages)
+{
+    u64 plain = walk->value;
+    sept_entry_set(walk, plain | (u64)pages << ENTRY_PROGRESS_SHIFT);
+    walk->value = plain;
 }
 
 void sept_table_fill_free(u64 table)

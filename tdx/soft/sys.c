@@ -69,7 +69,9 @@ static void tdmr_init_step(struct tdmr *tdmr)
         for (u64 at = align_up(start, level_bytes((enum level)level)); at < end;
              at += level_bytes((enum level)level))
             memset(pamt_entry_at(tdmr, at, level), 0, sizeof(struct pamt_entry));
-    for (u64 at = start; at < end; at += PAGE_BYTES) {
+    for (u64 at = start; at < end && soft_system.has_dynamic_pamt; at += PAGE_BYTES)
+        pamt_page_mark(tdmr, at, tdmr_page_is_reserved(tdmr, at));
+    for (u64 at = start; at < end && !soft_system.has_dynamic_pamt; at += PAGE_BYTES) {
         struct pamt_entry *entry = pamt_entry_at(tdmr, at, LEVEL_4K);
         memset(entry, 0, sizeof *entry);
         entry->type = tdmr_page_is_reserved(tdmr, at) ? PT_RSVD : PT_NDA;

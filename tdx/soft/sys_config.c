@@ -105,9 +105,13 @@ static u64 pamt_form_check(const struct tdmr *tdmr, u32 index, u32 level)
 {
     u64 base = tdmr->pamt_base[level], size = tdmr->pamt_size[level];
     u64 entries = tdmr->size / level_bytes((enum level)level);
+    u64 needed = entries * sizeof(struct pamt_entry);
     u64 last = base + size - 1;
-    if (!is_aligned(base | size, PAGE_BYTES) || platform_address(base) != base ||
-        size < entries * sizeof(struct pamt_entry) || last < base || platform_address(last) != last)
+    /* With Dynamic PAMT a bit a page. */
+    if (level == LEVEL_4K && soft_system.has_dynamic_pamt)
+        needed = entries / 8;
+    if (!is_aligned(base | size, PAGE_BYTES) || platform_address(base) != base || size < needed ||
+        last < base || platform_address(last) != last)
         return config_error(TDX_INVALID_PAMT, index, level, 0);
     return 0;
 }
@@ -195,6 +199,10 @@ u64 tdh_sys_config(struct leaf *leaf)
 {
     u64 list = leaf->regs->gpr[GPR_RCX], count = leaf->regs->gpr[GPR_RDX];
     u64 keyid = leaf->regs->gpr[GPR_R8];
+    bool is_dynamic = (keyid & TDX_CONFIG_DYNAMIC_PAMT) &&
+                      (platform()->newer_features & TDX_FEATURE_DYNAMIC_PAMT);
+    if (is_dynamic)
+        keyid &= ~TDX_CONFIG_DYNAMIC_PAMT;
     if (!leaf_lock(leaf, &soft_system.lock, LOCK_EXCLUSIVE))
         return completion(TDX_SYS_BUSY, 0);
     if (soft_system.state != SYSTEM_INIT_DONE || soft_system.lps_initialized != lps_all())
@@ -208,6 +216,7 @@ u64 tdh_sys_config(struct leaf *leaf)
         return completion(TDX_OPERAND_INVALID, OPERAND_R8);
     soft_system.keyids[keyid].state = KEYID_RESERVED;
     soft_system.tdmr_count = 0;
+    soft_system.has_dynamic_pamt = is_dynamic;
     status = tdmrs_take(list, (u32)count);
     if (status)
         return status;

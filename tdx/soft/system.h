@@ -58,6 +58,7 @@ struct tdmr {
 
 struct system {
     struct soft_platform platform;
+    bool has_dynamic_pamt; /* SYS.CONFIG asked for it */
     trylock_t lock;
     _Atomic u32 state;           /* enum system_state */
     _Atomic u64 lps_initialized; /* bit per LP */
@@ -103,9 +104,35 @@ struct pamt_walk {
 /* Locks the entry found as asked and those above shared; OPERAND_* with `operand` if it cannot. */
 u64 pamt_walk(struct leaf *leaf, u64 address, enum tdx_operand operand, enum lock_mode mode,
               struct pamt_walk *walk);
+/* pamt_walk that stops at a level, whatever is below. */
+struct pamt_goal {
+    enum tdx_operand operand;
+    enum lock_mode mode;
+    u32 level_min;
+};
+u64 pamt_walk_to(struct leaf *leaf, u64 address, struct pamt_goal goal, struct pamt_walk *walk);
 /* A free range of a level's size becomes one page entry, locked exclusively. */
 u64 pamt_lock_free(struct leaf *leaf, u64 address, u32 level, enum tdx_operand operand,
                    struct pamt_entry **entry);
+/* pamt_pair.c: Dynamic PAMT. A mark in the bitmap says that a page can be no TD's. */
+void pamt_page_mark(const struct tdmr *tdmr, u64 address, bool is_marked);
+bool pamt_page_is_marked(const struct tdmr *tdmr, u64 address);
+/* A page in an initialized block that is in a pair, or reserved; false where PAMT is static. */
+bool pamt_is_own_page(u64 address);
+/* Two pages for the entries of a 2 MiB region's 4 KiB pages, and the operands that named them. */
+struct pamt_pair {
+    u64 pages[PAMT_PAIR_PAGES];
+    enum tdx_operand operands[PAMT_PAIR_PAGES];
+};
+u64 pamt_pair_check(const struct pamt_pair *pair);
+/* Marks both, which must be free; pages of `region` itself are not looked at (~0: none is). */
+u64 pamt_pair_claim(struct leaf *leaf, const struct pamt_pair *pair, u64 region);
+void pamt_pair_release(const u64 pages[PAMT_PAIR_PAGES]);
+/* The region's entry becomes the pair's, each 4 KiB page has `type` and the entry's owner. */
+void pamt_pair_attach(struct pamt_entry *region, const u64 pages[PAMT_PAIR_PAGES],
+                      enum pamt_type type);
+void pamt_pair_of(const struct pamt_entry *region, u64 pages[PAMT_PAIR_PAGES]);
+
 /* The entry of a leaf of the secure EPT: known to be there; locked as asked. */
 struct pamt_entry *pamt_lock_page(struct leaf *leaf, u64 address, u32 level, enum lock_mode mode);
 

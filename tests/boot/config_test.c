@@ -19,6 +19,7 @@ static void a_whole_file_is_understood(void **state)
     assert_int_equal(parse("# two guests\n"
                            "[tain]\n"
                            "strict = no\r\n"
+                           "module = new\n"
                            "inject = TDH.MEM.PAGE.ADD:3:OPERAND_BUSY\n"
                            "\n"
                            "[guest one]\n"
@@ -32,6 +33,7 @@ static void a_whole_file_is_understood(void **state)
                            "kernel = hello.bin"),
                      OK);
     assert_false(config.strict);
+    assert_true(config.newer_module);
     assert_int_equal(config.inject_count, 1);
     assert_string_equal(config.inject[0].leaf, "TDH.MEM.PAGE.ADD");
     assert_int_equal(config.inject[0].nth, 3);
@@ -53,17 +55,19 @@ static void an_empty_file_has_no_guests_and_is_strict(void **state)
     assert_int_equal(parse(""), OK);
     assert_int_equal(config.guest_count, 0);
     assert_true(config.strict);
+    assert_false(config.newer_module);
 }
 
 /* Each bad text with what its message must say. */
 static const struct {
     const char *text, *message;
 } bad[] = {
-    {"[tain]\nsrtict = yes\n", "tain.cfg:2: key 'srtict': expected strict, inject or test"},
+    {"[tain]\nsrtict = yes\n", "tain.cfg:2: key 'srtict': expected strict, module, inject or test"},
     {"strict = yes\n",
      "tain.cfg:1: key 'strict': expected a section, [tain] or [guest NAME], before it"},
     {"[tain]\nstrict\n", "tain.cfg:2: line 'strict': expected KEY = VALUE, [SECTION] or # COMMENT"},
     {"[tain]\nstrict = maybe\n", "tain.cfg:2: strict 'maybe': expected yes or no"},
+    {"[tain]\nmodule = 2\n", "tain.cfg:2: module '2': expected 1.5 or new"},
     {"[host]\n", "tain.cfg:1: section '[host]': expected [tain] or [guest NAME]"},
     {"[guest]\n", "tain.cfg:1: section '[guest]': expected [tain] or [guest NAME]"},
     {"[guest a\n", "tain.cfg:1: section '[guest a': expected [tain] or [guest NAME]"},

@@ -96,7 +96,7 @@ static void a_hidden_page_is_allocated_and_freed_untouched(void **state)
     (void)state;
     hpa_t page;
     assert_int_equal(page_allocate(PAGE_EXTERNAL, &page), OK);
-    paging_hide_page(page);
+    paging_hide_page(page, LEVEL_4K);
     page_free(page);
     hpa_t again;
     assert_int_equal(page_allocate(PAGE_EXTERNAL, &again), OK);

@@ -57,6 +57,11 @@ bool seam_run_guest(struct tdvps *vcpu)
     return vcpu == NULL;
 }
 
+bool seam_guest_is_interrupted(void)
+{
+    return seam_interrupt_is_pending();
+}
+
 bool seam_random(u64 *value)
 {
     *value = 4;

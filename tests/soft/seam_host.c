@@ -95,6 +95,11 @@ u64 seam_tsc(void)
     return tsc += 1000;
 }
 
+bool seam_guest_is_interrupted(void)
+{
+    return seam_interrupt_is_pending();
+}
+
 bool seam_random(u64 *value)
 {
     static u64 state = 0x9e3779b97f4a7c15;

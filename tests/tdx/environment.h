@@ -5,6 +5,9 @@
 
 #include "boot/machine.h"
 
+/* tain.cfg says `module = new`; from the next environment_start on. */
+extern bool environment_newer_module;
+
 /* MSRs: those that are not set fault. */
 void environment_msr_set(u32 index, u64 value);
 void environment_msrs_clear(void);

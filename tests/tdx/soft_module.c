@@ -52,6 +52,11 @@ bool seam_interrupt_is_pending(void)
     return true;
 }
 
+bool seam_guest_is_interrupted(void)
+{
+    return seam_interrupt_is_pending();
+}
+
 bool seam_random(u64 *value)
 {
     static u64 next;

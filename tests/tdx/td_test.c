@@ -189,7 +189,7 @@ static void the_order_of_the_end_is_the_abis(void **state)
     end_check();
 }
 
-static void removed_pages_are_written_back_under_the_tds_key_and_zero(void **state)
+static void removed_pages_are_written_back_under_the_tds_key(void **state)
 {
     (void)state;
     gfn_t done, first = gpa_to_gfn(gpa(MAPPED_START));
@@ -198,10 +198,6 @@ static void removed_pages_are_written_back_under_the_tds_key_and_zero(void **sta
     gfn_t frame = {first.raw + PAGES_MAPPED - 1};
     hpa_t page = mirror_lookup(&td.mirror, frame, NULL);
     assert_true(paging_page_is_hidden(page));
-    /* The guest writes. */
-    paging_show_page(page);
-    memset(phys_to_virt(page), 0xcc, PAGE_BYTES);
-    paging_hide_page(page);
     fake_call_count = 0;
     assert_int_equal(mirror_remove_range(&td.mirror, &caches, frame, (gfn_t){frame.raw + 1}, &done),
                      OK);
@@ -212,8 +208,6 @@ static void removed_pages_are_written_back_under_the_tds_key_and_zero(void **sta
         assert_int_equal(fake_calls[i].leaf, order[i]);
     assert_int_equal(fake_calls[3].in.gpr[GPR_RCX], page.raw | (u64)td.hkid << 46);
     assert_false(paging_page_is_hidden(page));
-    u8 zeros[PAGE_BYTES] = {};
-    assert_memory_equal(phys_to_virt(page), zeros, PAGE_BYTES);
     assert_int_equal(td_destroy(&td), OK);
     end_check();
 }
@@ -468,7 +462,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_life_leaves_no_trace),
         cmocka_unit_test(the_order_of_the_end_is_the_abis),
-        cmocka_unit_test(removed_pages_are_written_back_under_the_tds_key_and_zero),
+        cmocka_unit_test(removed_pages_are_written_back_under_the_tds_key),
         cmocka_unit_test(the_params_are_what_module_and_options_agree_on),
         cmocka_unit_test(an_attribute_that_the_module_has_not_is_refused),
         cmocka_unit_test(a_td_has_vcpus_but_not_too_many),

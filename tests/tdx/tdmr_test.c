@@ -9,7 +9,7 @@
 #include "tests/tdx/environment.h"
 
 static struct tdmr_plan plan;
-static const struct tdmr_limits intel = {64, 16, {16, 16, 16}};
+static const struct tdmr_limits intel = {64, 16, {16, 16, 16}, 0};
 
 static void convertible_set(const struct span *spans, u32 count)
 {
@@ -205,7 +205,7 @@ static void fewer_tdmrs_than_gibs_are_made_larger(void **state)
 {
     (void)state;
     const struct memory_range ranges[] = {{MIB, 5 * GIB + 512 * MIB, MEMORY_FREE}};
-    const struct tdmr_limits two = {2, 16, {16, 16, 16}};
+    const struct tdmr_limits two = {2, 16, {16, 16, 16}, 0};
     environment_start(1, 1, ranges, 1);
     convertible_set((struct span[]){{MIB, 5 * GIB + 512 * MIB}}, 1);
     assert_int_equal(tdmr_plan_make(&plan, &two), OK);
@@ -222,7 +222,7 @@ static void islands_that_need_more_tdmrs_than_there_are(void **state)
         {MIB, 64 * MIB, MEMORY_FREE},
         {2 * GIB, 2 * GIB + 64 * MIB, MEMORY_FREE},
     };
-    const struct tdmr_limits one = {1, 16, {16, 16, 16}};
+    const struct tdmr_limits one = {1, 16, {16, 16, 16}, 0};
     environment_start(1, 1, ranges, 2);
     convertible_set((struct span[]){{MIB, 64 * MIB}, {2 * GIB, 2 * GIB + 64 * MIB}}, 2);
     assert_int_equal(tdmr_plan_make(&plan, &one), ERR_UNSUPPORTED);

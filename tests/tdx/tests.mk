@@ -13,7 +13,8 @@ spans_SOURCES := tdx/spans.c
 TDX_TEST_MACHINE := tests/tdx/environment.c boot/machine.c boot/lock.c mm/pages.c mm/free_map.c
 TDX_TEST_FAKE := tests/tdx/fake_module.c
 TDX_START := tdx/seamcall.c tdx/status.c tdx/module.c tdx/hardware.c tdx/platform.c \
-             tdx/module_fields.c tdx/packages.c tdx/keys.c tdx/tdmr.c tdx/spans.c tdx/handover.c
+             tdx/module_fields.c tdx/packages.c tdx/keys.c tdx/tdmr.c tdx/spans.c tdx/handover.c \
+             tdx/pamt.c tdx/pamt_audit.c mm/caches.c
 
 tdmr_TEST := tests/tdx/tdmr_test.c
 tdmr_SOURCES := $(TDX_START) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE)
@@ -27,7 +28,7 @@ TDX_LIFE := tdx/td.c tdx/td_params.c tdx/td_memory.c tdx/td_vcpu.c tdx/td_enter.
             tdx/td_teardown.c
 
 td_TEST := tests/tdx/td_test.c
-td_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) mm/caches.c \
+td_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) \
               mm/mirror.c mm/mirror_change.c mm/mirror_remove.c mm/mirror_size.c mm/mirror_destroy.c mm/mirror_audit.c
 
 HOST_TESTS += enter
@@ -43,7 +44,7 @@ SOFT_CORE := $(filter-out tdx/soft/seam.c tdx/soft/processor.c tdx/soft/offsets.
 
 soft_life_TEST := tests/tdx/soft_life_test.c
 soft_life_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.c \
-                     mm/caches.c mm/mirror.c mm/mirror_change.c mm/mirror_remove.c mm/mirror_size.c mm/mirror_destroy.c \
+                     mm/mirror.c mm/mirror_change.c mm/mirror_remove.c mm/mirror_size.c mm/mirror_destroy.c \
                      mm/mirror_audit.c boot/names.c $(SOFT_CORE)
 
 HOST_TESTS += call

@@ -9,6 +9,7 @@
 #include "boot/cpu.h"
 #include "boot/phys.h"
 #include "boot/x86.h"
+#include "tdx/pamt.h"
 #include "tests/host/cmocka.h"
 #include "tests/host/machine.h"
 #include "tests/vmm/fakes.h"
@@ -123,6 +124,11 @@ void ept_destroy(struct ept *ept)
     (void)ept;
     assert_int_equal(tds, 0); /* the processor may walk it until the TD is gone */
     epts--;
+}
+
+bool pamt_is_dynamic(void)
+{
+    return false;
 }
 
 enum error mirror_audit(struct mirror *mirror, char message[AUDIT_MESSAGE_BYTES])
