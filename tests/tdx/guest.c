@@ -59,6 +59,12 @@ static void accept_play(struct tdvps *vcpu, struct guest_exit *exit)
     guest_interrupted(exit);
 }
 
+static void interrupt_play(struct tdvps *vcpu, struct guest_exit *exit)
+{
+    (void)vcpu;
+    guest_interrupted(exit);
+}
+
 bool guest_accept(struct td_vcpu *vcpu, gfn_t frame, enum level level, u64 *status,
                   struct td_exit *exit)
 {
@@ -67,6 +73,12 @@ bool guest_accept(struct td_vcpu *vcpu, gfn_t frame, enum level level, u64 *stat
     accepting.is_made = accepting.is_answered = false;
     soft_module_guest = accept_play;
     td_vcpu_enter(vcpu, exit);
+    soft_module_guest = interrupt_play;
+    /* Many faults in a row would be an attack: with an interrupt in between they are not. */
+    if (!accepting.is_answered) {
+        struct td_exit ignored;
+        td_vcpu_enter(vcpu, &ignored);
+    }
     soft_module_guest = NULL;
     *status = accepting.status;
     return accepting.is_answered;
