@@ -23,11 +23,5 @@ mirror_failures_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c
 mirror_enumerated_TEST := tests/mm/mirror_enumerated_test.c
 mirror_enumerated_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c
 
-# The same tests under the thread sanitizer: make build/host-tsan/mirror_failures
-MM_TSAN_CFLAGS := $(filter-out -fsanitize=% -fno-sanitize-recover=% -MMD -MP,$(HOST_CFLAGS)) \
-                  -fsanitize=thread -Wno-tsan
-
-$(BUILD)/host-tsan/mirror_failures: $(mirror_failures_TEST) $(mirror_failures_SOURCES) \
-                                    tests/host/machine.c
-	@mkdir -p $(@D)
-	$(HOSTCC) $(MM_TSAN_CFLAGS) $^ -o $@ -lcmocka -lpthread
+# Its threads under the thread sanitizer, too.
+HOST_TSAN_TESTS += mirror_failures

@@ -55,7 +55,7 @@ static void start_on(u32 cpus, u32 packages, const struct memory_range *ranges, 
     /* In strict mode nothing but the PAMTs is the module's yet. */
     hidden_before = host_hidden_pages();
     assert_int_equal(hidden_before, before.pages[PAGE_PAMT]);
-    vcpu_caches_init(&caches, 0);
+    vcpu_caches_init(&caches, pamt_is_dynamic() ? METADATA_PAGES_MINIMUM : 0);
 }
 
 static void start(u32 cpus, u32 packages)

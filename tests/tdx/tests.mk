@@ -56,3 +56,20 @@ $(BUILD)/host/call: $(BUILD)/host/tdx/seamcall.asm.o
 $(BUILD)/host/tdx/seamcall.asm.o: tdx/seamcall.asm
 	@mkdir -p $(@D)
 	$(NASM) -f elf64 -Wall $< -o $@
+
+HOST_TESTS += walks
+
+SOFT_LIFE := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.c mm/caches.c \
+             mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c mm/mirror_audit.c boot/names.c \
+             $(SOFT_CORE)
+
+walks_TEST := tests/tdx/walks_test.c
+walks_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c tests/tdx/walk_ops.c tests/tdx/walk_run.c \
+                 tests/tdx/walk_memory.c tests/tdx/walk_reference.c tests/tdx/walk_shrink.c
+
+# Threads on the same memory: under the thread sanitizer alone.
+HOST_TSAN_TESTS += threads
+
+threads_TEST := tests/tdx/threads_test.c
+threads_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c tests/tdx/walk_ops.c tests/tdx/threads_guest.c \
+                   tests/tdx/threads_vmm.c
