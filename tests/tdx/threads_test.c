@@ -23,7 +23,6 @@
 #include "tests/tdx/environment.h"
 #include "tests/tdx/guest.h"
 #include "tests/tdx/threads.h"
-#include "tests/tdx/walk_engine.h"
 
 #define TDS 2
 #define ROUND_MS 250
@@ -113,7 +112,7 @@ static void owners_check(void)
         sum += stats.pages[owner];
     assert_int_equal(sum, stats.total_pages);
     for (u32 i = 0; i < threads; i++) {
-        private_pages += caches_private_pages(&players[i].caches);
+        private_pages += page_caches_private(&players[i].caches);
         tables += players[i].caches.mirror_tables.count;
     }
     for (u32 i = 0; i < TDS; i++) {

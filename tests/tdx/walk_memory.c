@@ -5,7 +5,6 @@
 #include "boot/phys.h"
 #include "tests/host/machine.h"
 #include "tests/tdx/guest.h"
-#include "tests/tdx/walk_engine.h"
 #include "tests/tdx/walk_parts.h"
 
 #define PAGES_SCARCE 64
@@ -181,7 +180,7 @@ void walk_remove(struct walk_td *walk, const struct walk_op *op)
 {
     u32 start = op->frame, end = start + op->length;
     gfn_t done;
-    enum error error = mirror_remove_range(&walk->td.mirror, gfn(start), gfn(end), &done);
+    enum error error = mirror_remove_range(&walk->td.mirror, &walk->caches, gfn(start), gfn(end), &done);
     walk_tally(op, error);
     if (error) {
         bool is_spoiled = region_is_spoiled(walk, start) || region_is_spoiled(walk, end - 1);

@@ -8,7 +8,6 @@
 #include "tdx/soft/td.h"
 #include "tests/host/machine.h"
 #include "tests/tdx/guest.h"
-#include "tests/tdx/walk_engine.h"
 
 struct walk_td walk_tds[WALK_TDS];
 
@@ -146,7 +145,7 @@ static void owners_compare(void)
     pages_statistics(&stats);
     for (u32 i = 0; i < WALK_TDS; i++) {
         struct walk_td *walk = &walk_tds[i];
-        private_pages += caches_private_pages(&walk->caches);
+        private_pages += page_caches_private(&walk->caches);
         tables += walk->caches.mirror_tables.count;
         external += walk->caches.external_tables.count;
         if (walk->life == LIFE_NONE)
