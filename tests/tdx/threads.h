@@ -29,9 +29,10 @@ struct player {
         u64 page;
     } translations[TRANSLATIONS];
     bool is_accepting;
-    bool is_retrying; /* the instruction that faulted */
-    bool wants_small; /* the large page was refused */
-    u32 frame;        /* that it goes for */
+    bool is_retrying;     /* the instruction that faulted */
+    u32 accepts_in_a_row; /* that faulted */
+    bool wants_small;     /* the large page was refused */
+    u32 frame;            /* that it goes for */
     u64 accesses, accepts, kicks;
 
     /* In the VMM. */

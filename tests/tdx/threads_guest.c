@@ -11,6 +11,8 @@
 
 #define STAY_STEPS 40
 #define WORDS_USED 4
+/* So many faults of one instruction, then an interrupt: more of them look like an attack. */
+#define ACCEPTS_IN_A_ROW 5
 
 static _Thread_local struct player *here;
 
@@ -38,7 +40,7 @@ static void yield_sometimes(u32 one_in)
 
 static void page_looked_at(void)
 {
-    yield_sometimes(200);
+    yield_sometimes(60);
 }
 
 static void translations_forget(u64 eptp)
@@ -87,6 +89,7 @@ static void page_access(struct player *player, u32 frame, u64 page)
 static void accept_answer(struct player *player, struct tdvps *vcpu)
 {
     u32 code = (u32)(vcpu->gpr[GPR_RAX] >> 32);
+    player->accepts_in_a_row = 0;
     player->is_accepting = false;
     player->wants_small = false;
     switch (code) {
@@ -118,6 +121,7 @@ static void accept_start(struct player *player, struct tdvps *vcpu, struct guest
     enum level level = is_large ? LEVEL_2M : LEVEL_4K;
     u64 frame = align_down(player->frame, level_pages(level));
     player->is_accepting = true;
+    player->accepts_in_a_row++;
     guest_accept_begin(vcpu, exit, gfn(frame), level);
 }
 
@@ -136,12 +140,15 @@ static void guest_play(struct tdvps *vcpu, struct guest_exit *exit)
             break;
         }
         if (!page_find(player, player->frame, &page)) {
+            if (player->accepts_in_a_row == ACCEPTS_IN_A_ROW)
+                break;
             accept_start(player, vcpu, exit);
             return;
         }
         page_access(player, player->frame, page);
         player->frame = frame_choose(player);
     }
+    player->accepts_in_a_row = 0;
     guest_interrupted(exit);
 }
 
