@@ -3,7 +3,7 @@
 HOST_TESTS += pages caches ept mirror mirror_failures mirror_enumerated
 
 MM_SOURCES := mm/pages.c mm/free_map.c mm/caches.c boot/lock.c
-MIRROR_SOURCES := $(MM_SOURCES) mm/mirror.c mm/mirror_change.c mm/mirror_remove.c mm/mirror_size.c mm/mirror_destroy.c mm/mirror_audit.c
+MIRROR_SOURCES := $(MM_SOURCES) $(wildcard mm/mirror*.c)
 
 pages_TEST := tests/mm/pages_test.c
 pages_SOURCES := $(MM_SOURCES)

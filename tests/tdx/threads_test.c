@@ -112,7 +112,8 @@ static void owners_check(void)
         sum += stats.pages[owner];
     assert_int_equal(sum, stats.total_pages);
     for (u32 i = 0; i < threads; i++) {
-        private_pages += page_caches_private(&players[i].caches);
+        private_pages += players[i].caches.private_pages.count +
+                         players[i].caches.private_large.count * level_pages(LEVEL_2M);
         tables += players[i].caches.mirror_tables.count;
     }
     for (u32 i = 0; i < TDS; i++) {

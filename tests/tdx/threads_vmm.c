@@ -49,7 +49,8 @@ static void frame_demote(struct player *player, u32 frame)
 static void frames_remove(struct player *player, u32 start, u32 end)
 {
     gfn_t done;
-    enum error error = mirror_remove_range(&player->td->mirror, &player->caches, gfn(start), gfn(end), &done);
+    enum error error =
+        mirror_remove_range(&player->td->mirror, &player->caches, gfn(start), gfn(end), &done);
     error_check(player, "a removal", error);
     player->removals++;
     player->removals_busy += error == ERR_BUSY;

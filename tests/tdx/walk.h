@@ -64,4 +64,7 @@ bool walk_survives(const struct walk_op *ops, u32 count, bool verbose,
 /* Leaves out of a failing walk what its failure does not need; returns how many are left. */
 u32 walk_shrink(struct walk_op *ops, u32 count, u32 limit_s);
 
+/* The mode of the module in the walks that follow. */
+extern bool walk_pamt_is_dynamic;
+
 #endif

@@ -40,17 +40,25 @@ static bool region_is_spoiled(const struct walk_td *walk, u32 frame)
     return walk->region_is_spoiled[frame / WALK_REGION];
 }
 
-/* After a refusal: what is blocked shows in the mirror, and can be there only now. */
-static void regions_reread(struct walk_td *walk, u32 start, u32 end)
+/* A change takes up what one before it left blocked, also outside its range. */
+static void regions_recover(struct walk_td *walk, u32 start, u32 end)
 {
     start = (u32)align_down(start, WALK_REGION);
     end = (u32)align_up(end, WALK_REGION);
     for (u32 frame = start; frame < end && frame < WALK_FRAMES; frame++) {
         struct walk_frame *reference = &walk->frames[frame];
-        walk->region_is_spoiled[frame / WALK_REGION] = true;
-        if (reference->state != FRAME_ABSENT)
+        if (region_is_spoiled(walk, frame) && reference->state != FRAME_ABSENT)
             reference->is_blocked = hpa_is_none(mirror_lookup(&walk->td.mirror, gfn(frame), NULL));
     }
+}
+
+/* After a refusal: what is blocked shows in the mirror, and can be there only now. */
+static void regions_reread(struct walk_td *walk, u32 start, u32 end)
+{
+    u32 last = (u32)align_up(end, WALK_REGION) / WALK_REGION;
+    for (u32 region = start / WALK_REGION; region < last && region < WALK_REGIONS; region++)
+        walk->region_is_spoiled[region] = true;
+    regions_recover(walk, start, end);
 }
 
 static void frames_appear(struct walk_td *walk, u32 frame)
@@ -180,7 +188,8 @@ void walk_remove(struct walk_td *walk, const struct walk_op *op)
 {
     u32 start = op->frame, end = start + op->length;
     gfn_t done;
-    enum error error = mirror_remove_range(&walk->td.mirror, &walk->caches, gfn(start), gfn(end), &done);
+    enum error error =
+        mirror_remove_range(&walk->td.mirror, &walk->caches, gfn(start), gfn(end), &done);
     walk_tally(op, error);
     if (error) {
         bool is_spoiled = region_is_spoiled(walk, start) || region_is_spoiled(walk, end - 1);
@@ -194,6 +203,8 @@ void walk_remove(struct walk_td *walk, const struct walk_op *op)
         reference_set(walk, frame, FRAME_ABSENT, 0);
     if (error)
         regions_reread(walk, start, end);
+    else
+        regions_recover(walk, start, end);
     for (u32 frame = start; !error && frame + WALK_REGION <= end; frame++)
         if (frame % WALK_REGION == 0)
             walk->region_is_spoiled[frame / WALK_REGION] = false;
@@ -210,6 +221,7 @@ void walk_demote(struct walk_td *walk, const struct walk_op *op)
         regions_reread(walk, op->frame, op->frame + 1);
         return;
     }
+    regions_recover(walk, op->frame, op->frame + 1);
     hpa_t page = mirror_lookup(&walk->td.mirror, gfn(op->frame), &level);
     WALK_CHECK(walk, hpa_is_none(page) || level == LEVEL_4K, "frame %u is still large", op->frame);
     reference_compare_frame(walk, op->frame);
@@ -247,7 +259,8 @@ void walk_promote(struct walk_td *walk, const struct walk_op *op)
         regions_reread(walk, first, first + 1);
         return;
     }
-    WALK_CHECK(walk, is_possible, "frame %u is promoted", first);
+    WALK_CHECK(walk, is_possible || region_is_spoiled(walk, first), "frame %u is promoted", first);
+    regions_recover(walk, first, first + 1);
     hpa_t page = mirror_lookup(&walk->td.mirror, gfn(first), &level);
     WALK_CHECK(walk, hpa_is_none(page) || level == LEVEL_2M, "frame %u is promoted and small",
                first);

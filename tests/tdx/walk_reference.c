@@ -145,7 +145,8 @@ static void owners_compare(void)
     pages_statistics(&stats);
     for (u32 i = 0; i < WALK_TDS; i++) {
         struct walk_td *walk = &walk_tds[i];
-        private_pages += page_caches_private(&walk->caches);
+        private_pages += walk->caches.private_pages.count +
+                         walk->caches.private_large.count * level_pages(LEVEL_2M);
         tables += walk->caches.mirror_tables.count;
         external += walk->caches.external_tables.count;
         if (walk->life == LIFE_NONE)

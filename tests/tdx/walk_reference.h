@@ -10,6 +10,7 @@
 #include "tests/tdx/walk.h"
 
 #define WALK_REGION 512u /* frames of a large page */
+#define WALK_REGIONS (WALK_FRAMES / WALK_REGION)
 
 enum walk_frame_state {
     FRAME_ABSENT,
@@ -39,7 +40,7 @@ struct walk_td {
     u64 present;
     struct walk_frame frames[WALK_FRAMES];
     /* A refusal left something blocked there: maps, promotions and the like may be refused. */
-    bool region_is_spoiled[WALK_FRAMES / WALK_REGION];
+    bool region_is_spoiled[WALK_REGIONS];
 };
 
 extern struct walk_td walk_tds[WALK_TDS];

@@ -8,6 +8,7 @@
 #include "mm/pages.h"
 #include "tdx/keys.h"
 #include "tdx/module.h"
+#include "tdx/pamt.h"
 #include "tdx/seamcall.h"
 #include "tests/host/machine.h"
 #include "tests/tdx/environment.h"
@@ -183,9 +184,12 @@ static void op_do(const struct walk_op *op)
         walk_destroy(walk);
 }
 
+bool walk_pamt_is_dynamic;
+
 static void start(struct pages_stats *before)
 {
     static const struct memory_range memory[] = {{MIB, MEMORY_BYTES, MEMORY_FREE}};
+    environment_newer_module = walk_pamt_is_dynamic;
     environment_start(1, 1, memory, ARRAY_LENGTH(memory));
     enum error error = tdx_module_start();
     WALK_CHECK(NULL, error == OK, "the module does not start");
@@ -194,7 +198,7 @@ static void start(struct pages_stats *before)
         walk_tds[i].number = i;
         walk_tds[i].life = LIFE_NONE;
         reference_clear(&walk_tds[i]);
-        vcpu_caches_init(&walk_tds[i].caches, 0);
+        vcpu_caches_init(&walk_tds[i].caches, pamt_is_dynamic() ? METADATA_PAGES_MINIMUM : 0);
     }
 }
 
@@ -210,6 +214,8 @@ static void stop(const struct pages_stats *before)
         }
         vcpu_caches_drain(&walk_tds[i].caches);
     }
+    char message[AUDIT_MESSAGE_BYTES];
+    WALK_CHECK(NULL, pamt_audit(message) == OK, "%s", message);
     pages_statistics(&after);
     for (u32 owner = 0; owner < PAGE_OWNER_KINDS; owner++)
         WALK_CHECK(NULL, after.pages[owner] == before->pages[owner],

@@ -49,14 +49,15 @@ static bool chapter_run(u64 number)
     struct walk_progress progress;
     u64 first = number * WALK_CHAPTER;
     u32 count = operations - first < WALK_CHAPTER ? (u32)(operations - first) : WALK_CHAPTER;
+    walk_pamt_is_dynamic = number % 2;
     for (u32 i = 0; i < count; i++)
         walk_op_generate(&random, &ops[i]);
     if (walk_survives(ops, count, true, &progress)) {
         progress_add(&progress);
         return true;
     }
-    fprintf(stderr, "walks: seed %llu, chapter %llu\n", (unsigned long long)seed,
-            (unsigned long long)number);
+    fprintf(stderr, "walks: seed %llu, chapter %llu, %s PAMT\n", (unsigned long long)seed,
+            (unsigned long long)number, walk_pamt_is_dynamic ? "dynamic" : "static");
     walk_report(ops, progress.begun);
     return false;
 }
@@ -83,6 +84,12 @@ static void every_operation_does_what_the_reference_allows(void **state)
     for (u64 i = 0; i * WALK_CHAPTER < operations; i++)
         assert_true(chapter_run(i));
     met_print();
+    /* A walk that never meets what it is for shows nothing. */
+    if (operations >= 20 * WALK_CHAPTER) {
+        assert_true(met.accepted_large > 0 && met.refusals > 0);
+        assert_true(met.ends[WALK_PROMOTE][OK] > 0 && met.ends[WALK_DEMOTE][OK] > 0);
+        assert_true(met.ends[WALK_MAP][ERR_NO_MEMORY] > 0);
+    }
 }
 
 static void the_walk_in_the_file_does_what_the_reference_allows(void **state)
@@ -114,6 +121,8 @@ int main(int argc, char **argv)
             seed = strtoull(argv[i + 1], NULL, 0);
         else if (strcmp(argv[i], "--operations") == 0)
             operations = (u32)strtoul(argv[i + 1], NULL, 0);
+        else if (strcmp(argv[i], "--dynamic-pamt") == 0)
+            walk_pamt_is_dynamic = strcmp(argv[i + 1], "yes") == 0;
         else if (strcmp(argv[i], "--replay") == 0)
             replay_path = argv[i + 1];
     }
