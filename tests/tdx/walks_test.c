@@ -16,7 +16,7 @@
 #define SHRINK_S 120
 
 static u64 seed = 1;
-static u32 operations = 100000;
+static u32 operations = 1000000;
 static const char *replay_path;
 static struct walk_progress met;
 
