@@ -46,6 +46,11 @@ soft_life_TEST := tests/tdx/soft_life_test.c
 soft_life_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.c \
                      $(wildcard mm/mirror*.c) boot/names.c $(SOFT_CORE)
 
+HOST_TESTS += pamt
+
+pamt_TEST := tests/tdx/pamt_test.c
+pamt_SOURCES := $(soft_life_SOURCES)
+
 HOST_TESTS += call
 
 # The assembly itself, in a process of the host.
