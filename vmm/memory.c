@@ -198,7 +198,7 @@ static enum error share_run(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *do
     for (; done->raw < removed.raw; done->raw++) {
         enum error mapped = vcpu_caches_fill(&vcpu->caches);
         if (!mapped)
-            mapped = ept_map(&vm->direct, &vcpu->caches, shared_alias(vm, *done),
+            mapped = ept_map(&vm->direct, &vcpu->caches, shared_alias(vm, *done), LEVEL_4K,
                              zeros.pages[zeros.count - 1], EPT_READ | EPT_WRITE);
         if (mapped) {
             e = mapped;
@@ -226,17 +226,20 @@ static enum error unshare_run(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *
     lock_exclude(&vm->memory.lock);
     for (; done->raw < end.raw; done->raw++) {
         hpa_t page;
+        enum level found;
         if (!memory_frame_is_shared(&vm->memory, *done))
             continue;
-        e = ept_unmap(&vm->direct, shared_alias(vm, *done), &page);
+        e = ept_unmap(&vm->direct, &vcpu->caches, shared_alias(vm, *done), LEVEL_4K, &page, &found);
         if (e)
             break;
         list_push(&unmapped, page);
         mark_private(&vm->memory, *done);
     }
     lock_unexclude(&vm->memory.lock);
-    if (unmapped.count)
+    hpa_t tables = ept_retired(&vm->direct);
+    if (unmapped.count || !hpa_is_none(tables))
         vm_flush_shared(vcpu);
+    ept_free_tables(&vm->direct, tables);
     list_close(&unmapped);
     return e;
 }

@@ -78,7 +78,7 @@ static enum error create_td(struct vm *vm)
     vm->shared_bit = gpa(1ull << (module->gpa_bits - 1));
     enum error e = memory_init(&vm->memory, vm->config->memory_bytes);
     if (!e)
-        e = ept_init(&vm->direct, module->gpa_bits);
+        e = ept_init(&vm->direct, module->gpa_bits, 0);
     if (e)
         return e;
     vm->has_direct = true;

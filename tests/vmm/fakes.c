@@ -149,11 +149,12 @@ static gfn_t without_shared_bit(gfn_t frame)
     return gfn(frame.raw & ~(FAKE_SHARED_BIT >> PAGE_SHIFT));
 }
 
-enum error ept_map(struct ept *ept, struct vcpu_caches *caches, gfn_t frame, hpa_t page,
-                   u64 permissions)
+enum error ept_map(struct ept *ept, struct vcpu_caches *caches, gfn_t frame, enum level level,
+                   hpa_t page, u64 permissions)
 {
     (void)ept;
     (void)caches;
+    assert_int_equal(level, LEVEL_4K);
     assert_int_equal(permissions, 3);
     frame = without_shared_bit(frame);
     assert_true(hpa_is_none(fakes.mirror[frame.raw]));
@@ -162,9 +163,12 @@ enum error ept_map(struct ept *ept, struct vcpu_caches *caches, gfn_t frame, hpa
     return map_in(fakes.direct, frame, page);
 }
 
-enum error ept_unmap(struct ept *ept, gfn_t frame, hpa_t *page)
+enum error ept_unmap(struct ept *ept, struct vcpu_caches *caches, gfn_t frame, enum level level,
+                     hpa_t *page, enum level *found)
 {
     (void)ept;
+    (void)caches;
+    *found = level;
     frame = without_shared_bit(frame);
     *page = fakes.direct[frame.raw];
     if (hpa_is_none(*page))
@@ -174,10 +178,23 @@ enum error ept_unmap(struct ept *ept, gfn_t frame, hpa_t *page)
     return OK;
 }
 
-hpa_t ept_lookup(struct ept *ept, gfn_t frame)
+hpa_t ept_lookup(struct ept *ept, gfn_t frame, enum level *level)
 {
     (void)ept;
+    (void)level;
     return fakes.direct[without_shared_bit(frame).raw];
+}
+
+hpa_t ept_retired(struct ept *ept)
+{
+    (void)ept;
+    return HPA_NONE;
+}
+
+void ept_free_tables(struct ept *ept, hpa_t tables)
+{
+    (void)ept;
+    assert_true(hpa_is_none(tables));
 }
 
 REPLACEABLE void vm_flush_shared(struct vcpu *vcpu)

@@ -109,8 +109,9 @@ enum error td_destroy(struct td *td)
     return destroy_error;
 }
 
-enum error ept_init(struct ept *ept, u32 gpa_bits)
+enum error ept_init(struct ept *ept, u32 gpa_bits, u32 features)
 {
+    (void)features;
     assert_int_equal(gpa_bits, 40);
     ept->root = hpa(0x77000);
     enum error e = step();
