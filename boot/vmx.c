@@ -13,7 +13,10 @@
 #define VMX_BASIC_TRUE_CONTROLS (1ull << 55)
 #define EPT_CAP_4_LEVELS (1ull << 6)
 #define EPT_CAP_WB (1ull << 14)
+#define EPT_CAP_2M (1ull << 16)
+#define EPT_CAP_1G (1ull << 17)
 #define EPT_CAP_INVEPT (1ull << 20)
+#define EPT_CAP_ACCESSED_DIRTY (1ull << 21)
 
 /* What Tain cannot do without, beside VMX itself. */
 struct need {
@@ -94,4 +97,12 @@ void vmx_disable(void)
 {
     __asm__ volatile("vmxoff" ::: "memory", "cc");
     cr4_write(cr4_read() & ~CR4_VMXE);
+}
+
+u32 vmx_ept_features(void)
+{
+    u64 capabilities = rdmsr(MSR_VMX_EPT_VPID_CAP);
+    return (capabilities & EPT_CAP_2M ? EPT_FEATURE_2M : 0) |
+           (capabilities & EPT_CAP_1G ? EPT_FEATURE_1G : 0) |
+           (capabilities & EPT_CAP_ACCESSED_DIRTY ? EPT_FEATURE_AD : 0);
 }

@@ -34,6 +34,13 @@ const char *vmcs_field_name(u32 encoding);
 enum error vmx_enable(void);
 void vmx_disable(void);
 
+/* What the processor's EPT can do beside 4 KiB pages. */
+#define EPT_FEATURE_2M (1u << 0)
+#define EPT_FEATURE_1G (1u << 1)
+#define EPT_FEATURE_AD (1u << 2) /* accessed and dirty flags */
+/* As IA32_VMX_EPT_VPID_CAP of this processor has them; all processors are alike. */
+u32 vmx_ept_features(void);
+
 /* The results of VMX instructions ("Conventions"). */
 enum [[nodiscard]] vmx_result{
     VMX_SUCCEED = 0, VMX_FAIL_INVALID = 1, /* no current VMCS */
@@ -172,9 +179,12 @@ static inline enum vmx_result invept(u64 type, u64 eptp)
 #define EPT_TYPE_WB (6ull << EPT_TYPE_SHIFT)
 #define EPT_IGNORE_PAT (1ull << 6)
 #define EPT_LARGE (1ull << 7)
+#define EPT_ACCESSED (1ull << 8)
+#define EPT_DIRTY (1ull << 9)
 #define EPT_SUPPRESS_VE (1ull << 63)
 #define EPTP_WB 6ull
 #define EPTP_LEVELS_4 (3ull << 3)
+#define EPTP_ACCESSED_DIRTY (1ull << 6)
 
 /* EPT-violation exit qualification. */
 #define EPT_VIOLATION_READ (1ull << 0)

@@ -10,12 +10,9 @@
 #include "vmm/run.h"
 #include "vmm/vm.h"
 
-/* Conversions and large faults look for waiting interrupts after so many pages. */
-#define CONVERSION_STEP_PAGES 512
+/* Large faults look for waiting interrupts after so many pages. */
 #define FAULT_STEP_PAGES 64
 #define FAULT_AHEAD_PAGES 32
-/* Nothing is set aside for a discard: its steps are only for the interrupts' sake. */
-#define DISCARD_STEP_PAGES (64 * MIB / PAGE_BYTES)
 
 #define BLOCK_PAGES level_pages(LEVEL_2M)
 
@@ -61,18 +58,24 @@ bool memory_frame_is_shared(const struct guest_memory *memory, gfn_t frame)
     return *map_byte(memory, frame) & 1u << (frame.raw % 8);
 }
 
-static void mark_shared(struct guest_memory *memory, gfn_t frame)
+void memory_mark_shared(struct guest_memory *memory, gfn_t start, u64 frames)
 {
-    *map_byte(memory, frame) |= (u8)(1u << (frame.raw % 8));
-    memory->shared_now++;
+    for (u64 i = 0; i < frames; i++) {
+        gfn_t frame = gfn(start.raw + i);
+        *map_byte(memory, frame) |= (u8)(1u << (frame.raw % 8));
+    }
+    memory->shared_now += frames;
     if (memory->shared_now > memory->shared_most)
         memory->shared_most = memory->shared_now;
 }
 
-static void mark_private(struct guest_memory *memory, gfn_t frame)
+void memory_mark_private(struct guest_memory *memory, gfn_t start, u64 frames)
 {
-    *map_byte(memory, frame) &= (u8) ~(1u << (frame.raw % 8));
-    memory->shared_now--;
+    for (u64 i = 0; i < frames; i++) {
+        gfn_t frame = gfn(start.raw + i);
+        *map_byte(memory, frame) &= (u8) ~(1u << (frame.raw % 8));
+    }
+    memory->shared_now -= frames;
 }
 
 static bool frame_may_be_private(const struct guest_memory *memory, gfn_t frame)
@@ -98,7 +101,7 @@ static gfn_t block_of(gfn_t frame)
     return gfn(align_down(frame.raw, BLOCK_PAGES));
 }
 
-static void note_private_pages(struct vm *vm)
+void memory_note_private(struct vm *vm)
 {
     u64 now = mirror_private_pages(&vm->td.mirror);
     if (now > vm->memory.private_most)
@@ -170,219 +173,9 @@ enum error memory_fault(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind)
             map_ahead(vcpu, frame.raw + 1, ahead < block_end ? ahead : block_end);
     }
     if (!e)
-        note_private_pages(vm);
+        memory_note_private(vm);
     lock_unshare(&vm->memory.lock);
     return e;
-}
-
-/*
- * Shared pages on their way in or out. The list is a page of the VMM's own: a page that a guest
- * may still reach is no place for a link.
- */
-struct page_list {
-    hpa_t *pages; /* room for CONVERSION_STEP_PAGES */
-    u32 count;
-};
-_Static_assert(CONVERSION_STEP_PAGES * sizeof(hpa_t) <= PAGE_BYTES, "a list is a page");
-
-static enum error list_open(struct page_list *list)
-{
-    hpa_t page;
-    enum error e = page_allocate(PAGE_VMM, &page);
-    *list = (struct page_list){.pages = e ? NULL : phys_to_virt(page)};
-    return e;
-}
-
-static void list_push(struct page_list *list, hpa_t page)
-{
-    ASSERT(list->count < CONVERSION_STEP_PAGES);
-    list->pages[list->count++] = page;
-}
-
-/* Frees the list, and every page that is still in it. */
-static void list_close(struct page_list *list)
-{
-    while (list->count)
-        page_free(list->pages[--list->count]);
-    page_free(virt_to_phys(list->pages));
-}
-
-/* A list of `count` pages of zeros. */
-static enum error list_open_filled(struct page_list *list, u64 count)
-{
-    enum error e = list_open(list);
-    if (e)
-        return e;
-    while (list->count < count) {
-        hpa_t page;
-        e = page_allocate_zeroed(PAGE_SHARED, &page);
-        if (e) {
-            list_close(list);
-            return e;
-        }
-        list_push(list, page);
-    }
-    return OK;
-}
-
-static gfn_t shared_alias(const struct vm *vm, gfn_t frame)
-{
-    return gfn(frame.raw | vm->shared_bit.raw >> PAGE_SHIFT);
-}
-
-static u64 private_frames(const struct guest_memory *memory, gfn_t start, gfn_t end)
-{
-    u64 count = 0;
-    for (gfn_t frame = start; frame.raw < end.raw; frame.raw++)
-        count += !memory_frame_is_shared(memory, frame);
-    return count;
-}
-
-/* Pages of zeros for the frames of [*done, end) that are not shared yet. */
-static enum error shared_map(struct vcpu *vcpu, struct page_list *zeros, gfn_t end, gfn_t *done)
-{
-    struct vm *vm = vcpu->vm;
-    for (; done->raw < end.raw; done->raw++) {
-        if (memory_frame_is_shared(&vm->memory, *done))
-            continue;
-        enum error e = vcpu_caches_fill(&vcpu->caches);
-        if (!e)
-            e = ept_map(&vm->direct, &vcpu->caches, shared_alias(vm, *done),
-                        zeros->pages[zeros->count - 1], EPT_READ | EPT_WRITE);
-        if (e)
-            return e;
-        zeros->count--;
-        mark_shared(&vm->memory, *done);
-    }
-    return OK;
-}
-
-/*
- * One step of private frames, with one removal for all. The pages are set aside before the first
- * change. Should a table page be missing in the middle, the frames behind are private and absent:
- * the guest is told where.
- */
-static enum error share_step(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
-{
-    struct vm *vm = vcpu->vm;
-    struct page_list zeros;
-    *done = start;
-    lock_exclude(&vm->memory.lock);
-    u64 count = private_frames(&vm->memory, start, end);
-    enum error e = count ? list_open_filled(&zeros, count) : OK;
-    if (count && !e) {
-        gfn_t removed = start;
-        e = mirror_remove_range(&vm->td.mirror, &vcpu->caches, start, end, &removed);
-        enum error mapped = shared_map(vcpu, &zeros, e ? removed : end, done);
-        if (mapped)
-            e = mapped;
-        list_close(&zeros);
-    }
-    if (!e)
-        *done = end;
-    lock_unexclude(&vm->memory.lock);
-    return e;
-}
-
-/*
- * A guest takes a block that was emptied in whole pages of 2 MiB again, if no table is left in
- * their place. What refuses, stays: it costs speed alone.
- */
-static void block_tidy(struct vcpu *vcpu, gfn_t start, gfn_t end)
-{
-    struct mirror *mirror = &vcpu->vm->td.mirror;
-    gfn_t block = gfn(align_up(start.raw, BLOCK_PAGES));
-    for (; block.raw + BLOCK_PAGES <= end.raw; block.raw += BLOCK_PAGES)
-        if (mirror_can_promote(mirror, block, LEVEL_2M))
-            (void)mirror_promote(mirror, block, LEVEL_2M);
-}
-
-/*
- * One step of shared frames: unmapped first, freed only when no processor can still reach them. The
- * lock is not held for the flush: a vCPU that waits for the lock could not answer it.
- */
-static enum error unshare_step(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
-{
-    struct vm *vm = vcpu->vm;
-    struct page_list unmapped;
-    *done = start;
-    enum error e = list_open(&unmapped);
-    if (e)
-        return e;
-    lock_exclude(&vm->memory.lock);
-    for (; done->raw < end.raw; done->raw++) {
-        hpa_t page;
-        if (!memory_frame_is_shared(&vm->memory, *done))
-            continue;
-        e = ept_unmap(&vm->direct, shared_alias(vm, *done), &page);
-        if (e)
-            break;
-        list_push(&unmapped, page);
-        mark_private(&vm->memory, *done);
-    }
-    lock_unexclude(&vm->memory.lock);
-    if (unmapped.count)
-        vm_flush_shared(vcpu);
-    list_close(&unmapped);
-    if (!e)
-        block_tidy(vcpu, start, end);
-    return e;
-}
-
-typedef enum error conversion_step(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done);
-
-static enum error convert(struct vcpu *vcpu, gfn_t start, gfn_t end, conversion_step *step,
-                          gfn_t *done)
-{
-    gfn_t ram_end = gfn(vcpu->vm->memory.frames);
-    if (end.raw < ram_end.raw)
-        ram_end = end;
-    note_private_pages(vcpu->vm);
-    *done = start;
-    while (done->raw < ram_end.raw) {
-        u64 next = align_down(done->raw, CONVERSION_STEP_PAGES) + CONVERSION_STEP_PAGES;
-        enum error e = step(vcpu, *done, gfn(next < ram_end.raw ? next : ram_end.raw), done);
-        if (e)
-            return e;
-        if (done->raw < ram_end.raw && apic_interrupt_is_pending())
-            return ERR_BUSY;
-    }
-    *done = end;
-    return OK;
-}
-
-enum error memory_make_shared(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
-{
-    return convert(vcpu, start, end, share_step, done);
-}
-
-enum error memory_make_private(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
-{
-    return convert(vcpu, start, end, unshare_step, done);
-}
-
-enum error memory_discard(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
-{
-    struct vm *vm = vcpu->vm;
-    gfn_t ram_end = end.raw < vm->memory.frames ? end : gfn(vm->memory.frames);
-    note_private_pages(vm);
-    *done = start;
-    while (done->raw < ram_end.raw) {
-        gfn_t from = *done;
-        u64 next = align_down(from.raw, DISCARD_STEP_PAGES) + DISCARD_STEP_PAGES;
-        gfn_t to = next < ram_end.raw ? gfn(next) : ram_end;
-        lock_exclude(&vm->memory.lock);
-        enum error e = mirror_remove_range(&vm->td.mirror, &vcpu->caches, from, to, done);
-        lock_unexclude(&vm->memory.lock);
-        if (e)
-            return e;
-        *done = to;
-        block_tidy(vcpu, from, to);
-        if (done->raw < ram_end.raw && apic_interrupt_is_pending())
-            return ERR_BUSY;
-    }
-    *done = end;
-    return OK;
 }
 
 enum error memory_demote(struct vcpu *vcpu, gfn_t start, gfn_t end)

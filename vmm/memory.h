@@ -14,6 +14,7 @@
 #include "boot/types.h"
 
 struct vcpu;
+struct vm;
 
 struct guest_memory {
     u64 frames;              /* RAM is [0, frames) */
@@ -32,6 +33,12 @@ void memory_destroy(struct guest_memory *memory);
 
 bool memory_frame_is_ram(const struct guest_memory *memory, gfn_t frame);
 bool memory_frame_is_shared(const struct guest_memory *memory, gfn_t frame);
+
+/* Under the lock, excluding. */
+void memory_mark_shared(struct guest_memory *memory, gfn_t start, u64 frames);
+void memory_mark_private(struct guest_memory *memory, gfn_t start, u64 frames);
+/* Before private memory goes: how much there was at most. */
+void memory_note_private(struct vm *vm);
 
 /* What the guest did at the frame; it says which others it is about to need. */
 enum fault_kind {

@@ -6,6 +6,7 @@
 #include "boot/log.h"
 #include "boot/phys.h"
 #include "boot/string.h"
+#include "boot/vmx.h"
 #include "boot/x86.h"
 #include "tdx/pamt.h"
 #include "vmm/cpuid.h"
@@ -80,7 +81,7 @@ static enum error create_td(struct vm *vm)
     enum error e = memory_init(&vm->memory, vm->config->memory_bytes);
     vm->memory.scans = vm->config->promote;
     if (!e)
-        e = ept_init(&vm->direct, module->gpa_bits);
+        e = ept_init(&vm->direct, module->gpa_bits, vmx_ept_features() & EPT_FEATURE_2M);
     if (e)
         return e;
     vm->has_direct = true;

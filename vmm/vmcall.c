@@ -122,7 +122,7 @@ static void fatal_text(struct vm *vm, const struct tdx_regs *regs, char *text)
                                      GPR_RSI, GPR_R8,  GPR_R9,  GPR_RDX};
     if (regs->gpr[GPR_R12] & FATAL_TEXT_IN_PAGE) {
         gpa_t address = gpa(regs->gpr[GPR_R13]);
-        hpa_t page = ept_lookup(&vm->direct, gpa_to_gfn(address));
+        hpa_t page = ept_lookup(&vm->direct, gpa_to_gfn(address), NULL);
         u64 offset = address.raw & PAGE_MASK;
         u64 len = PAGE_BYTES - offset < FATAL_TEXT_BYTES ? PAGE_BYTES - offset : FATAL_TEXT_BYTES;
         if (!hpa_is_none(page))

@@ -12,7 +12,7 @@ caches_TEST := tests/mm/caches_test.c
 caches_SOURCES := $(MM_SOURCES)
 
 ept_TEST := tests/mm/ept_test.c
-ept_SOURCES := $(MM_SOURCES) mm/ept.c
+ept_SOURCES := $(MM_SOURCES) mm/ept.c mm/ept_change.c
 
 mirror_TEST := tests/mm/mirror_test.c
 mirror_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c

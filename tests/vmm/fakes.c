@@ -81,6 +81,32 @@ void pages_free(hpa_t first, u64 count)
         page_free(hpa(first.raw + i * PAGE_BYTES));
 }
 
+void pages_free_some(const hpa_t *pages, u32 count)
+{
+    for (u32 i = 0; i < count; i++)
+        page_free(pages[i]);
+}
+
+/* None is whole enough. */
+enum error page_allocate_level(enum page_owner owner, enum level level, hpa_t *page)
+{
+    (void)owner;
+    (void)level;
+    (void)page;
+    return ERR_NO_MEMORY;
+}
+
+void page_free_level(hpa_t page, enum level level)
+{
+    pages_free(page, level_pages(level));
+}
+
+enum error page_cache_fill(struct page_cache *cache)
+{
+    (void)cache;
+    return OK;
+}
+
 enum error vcpu_caches_fill(struct vcpu_caches *caches)
 {
     (void)caches;
@@ -190,11 +216,12 @@ static gfn_t without_shared_bit(gfn_t frame)
     return gfn(frame.raw & ~(FAKE_SHARED_BIT >> PAGE_SHIFT));
 }
 
-enum error ept_map(struct ept *ept, struct vcpu_caches *caches, gfn_t frame, hpa_t page,
-                   u64 permissions)
+enum error ept_map(struct ept *ept, struct vcpu_caches *caches, gfn_t frame, enum level level,
+                   hpa_t page, u64 permissions)
 {
     (void)ept;
     (void)caches;
+    assert_int_equal(level, LEVEL_4K);
     assert_int_equal(permissions, 3);
     frame = without_shared_bit(frame);
     assert_true(hpa_is_none(fakes.mirror[frame.raw]));
@@ -203,9 +230,12 @@ enum error ept_map(struct ept *ept, struct vcpu_caches *caches, gfn_t frame, hpa
     return map_in(fakes.direct, frame, page);
 }
 
-enum error ept_unmap(struct ept *ept, gfn_t frame, hpa_t *page)
+enum error ept_unmap(struct ept *ept, struct vcpu_caches *caches, gfn_t frame, enum level level,
+                     hpa_t *page, enum level *found)
 {
     (void)ept;
+    (void)caches;
+    *found = level;
     frame = without_shared_bit(frame);
     *page = fakes.direct[frame.raw];
     if (hpa_is_none(*page))
@@ -215,10 +245,23 @@ enum error ept_unmap(struct ept *ept, gfn_t frame, hpa_t *page)
     return OK;
 }
 
-hpa_t ept_lookup(struct ept *ept, gfn_t frame)
+hpa_t ept_lookup(struct ept *ept, gfn_t frame, enum level *level)
 {
     (void)ept;
+    (void)level;
     return fakes.direct[without_shared_bit(frame).raw];
+}
+
+hpa_t ept_retired(struct ept *ept)
+{
+    (void)ept;
+    return HPA_NONE;
+}
+
+void ept_free_tables(struct ept *ept, hpa_t tables)
+{
+    (void)ept;
+    assert_true(hpa_is_none(tables));
 }
 
 REPLACEABLE void vm_flush_shared(struct vcpu *vcpu)

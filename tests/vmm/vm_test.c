@@ -8,6 +8,7 @@
 
 #include "boot/cpu.h"
 #include "boot/phys.h"
+#include "boot/vmx.h"
 #include "boot/x86.h"
 #include "tdx/pamt.h"
 #include "tests/host/cmocka.h"
@@ -110,8 +111,9 @@ enum error td_destroy(struct td *td)
     return destroy_error;
 }
 
-enum error ept_init(struct ept *ept, u32 gpa_bits)
+enum error ept_init(struct ept *ept, u32 gpa_bits, u32 features)
 {
+    assert_int_equal(features, EPT_FEATURE_2M);
     assert_int_equal(gpa_bits, 40);
     ept->root = hpa(0x77000);
     enum error e = step();
@@ -124,6 +126,16 @@ void ept_destroy(struct ept *ept)
     (void)ept;
     assert_int_equal(tds, 0); /* the processor may walk it until the TD is gone */
     epts--;
+}
+
+u32 vmx_ept_features(void)
+{
+    return EPT_FEATURE_2M;
+}
+
+void pamt_statistics(struct pamt_stats *stats)
+{
+    *stats = (struct pamt_stats){0};
 }
 
 bool pamt_is_dynamic(void)
