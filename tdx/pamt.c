@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tdx/pamt.h"
 
+#include "boot/assert.h"
 #include "boot/log.h"
 #include "boot/phys.h"
 #include "boot/string.h"
@@ -277,6 +278,7 @@ void pamt_unreference(hpa_t page, enum level level, struct page_cache *pairs)
     /* Our own page is counted, so that nobody else can be at an edge now. */
     u64 old = atomic_load(region);
     bool is_last;
+    ASSERT(old & REGION_COUNT_MASK);
     do
         is_last = (old & REGION_COUNT_MASK) == 1;
     while (!atomic_compare_exchange_weak(region, &old, is_last ? old - 1 + REGION_BUSY : old - 1));

@@ -33,7 +33,8 @@ void pamt_page_mark(const struct tdmr *tdmr, u64 address, bool is_marked)
 bool pamt_page_is_marked(const struct tdmr *tdmr, u64 address)
 {
     u64 bit;
-    return *mark_word(tdmr, address, &bit) & bit;
+    _Atomic u64 *word = mark_word(tdmr, address, &bit);
+    return *word & bit;
 }
 
 bool pamt_is_own_page(u64 address)
@@ -58,7 +59,8 @@ u64 pamt_pair_check(const struct pamt_pair *pair)
 static bool page_claim(u64 page)
 {
     u64 bit;
-    return !(atomic_fetch_or(mark_word(tdmr_of(page), page, &bit), bit) & bit);
+    _Atomic u64 *word = mark_word(tdmr_of(page), page, &bit);
+    return !(atomic_fetch_or(word, bit) & bit);
 }
 
 u64 pamt_pair_claim(struct leaf *leaf, const struct pamt_pair *pair, u64 region)

@@ -477,7 +477,6 @@ int main(void)
         cmocka_unit_test(every_call_is_refused_in_turn),
         cmocka_unit_test(every_call_is_busy_in_turn),
     };
-    host_log_echo(true);
     int failed = cmocka_run_group_tests_name("static PAMT", tests, NULL, NULL);
     environment_newer_module = true;
     return failed + cmocka_run_group_tests_name("dynamic PAMT", tests, NULL, NULL);
