@@ -45,7 +45,7 @@ struct inject_config {
 
 struct config {
     bool strict;
-    bool newer_module; /* use what modules after 1.5 have, such as Dynamic PAMT */
+    bool newer_module;            /* use what modules after 1.5 have, such as Dynamic PAMT */
     char test[CONFIG_NAME_BYTES]; /* a self-test of the VMM to run, by name; empty: none */
     struct inject_config inject[CONFIG_INJECT_MAX];
     u32 inject_count;

@@ -10,6 +10,7 @@
 #include "boot/string.h"
 #include "boot/vmx.h"
 #include "tdx/module.h"
+#include "tdx/pamt.h"
 #include "vmm/layout.h"
 #include "vmm/summary.h"
 #include "vmm/vm.h"
@@ -84,6 +85,8 @@ static void audit(struct vm *vm, struct vm_result *result)
         mirror_corrupt_for_test(&vm->td.mirror, gpa_to_gfn(gpa(LAYOUT_SHIM))))
         log_line("tain: test %s: there was nothing to corrupt", TEST_CORRUPT_MIRROR);
     result->audit = mirror_audit(&vm->td.mirror, result->audit_message);
+    if (!result->audit)
+        result->audit = pamt_audit(result->audit_message);
 }
 
 static enum error run_guest(const struct guest_config *config)

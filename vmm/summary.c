@@ -3,6 +3,7 @@
 
 #include "boot/log.h"
 #include "boot/machine.h"
+#include "tdx/pamt.h"
 #include "vmm/run.h"
 #include "vmm/vmcall.h"
 
@@ -65,6 +66,16 @@ static void print_memory(const struct vm *vm, const struct vm_result *result)
              (number)mirror->external_leaked, (number)mirror->private_leaked);
 }
 
+static void print_pamt(void)
+{
+    struct pamt_stats pamt;
+    pamt_statistics(&pamt);
+    if (pamt_is_dynamic())
+        log_line("summary: PAMT pairs: %llu added, %llu removed, %llu now; pages lost: %llu",
+                 (number)pamt.pairs_added, (number)pamt.pairs_removed, (number)pamt.pairs_now,
+                 (number)pamt.pages_lost);
+}
+
 static void print_exits(const struct vm_result *result)
 {
     for (u32 i = 0; i < TD_EXIT_KINDS; i++) {
@@ -122,6 +133,7 @@ void summary_print(const struct vm *vm, const struct vm_result *result)
 {
     print_time(vm);
     print_memory(vm, result);
+    print_pamt();
     print_exits(result);
     print_seamcalls();
     print_measurement(vm);

@@ -41,6 +41,18 @@ def test_a_guest_says_hello(boot_guest, cpus):
     assert re.search(r"summary: SEAMCALL TDH\.MEM\.PAGE\.ADD: [1-9]\d*, failed 0", machine.text())
 
 
+@pytest.mark.parametrize("name", ["hello", "mapgpa"])
+def test_a_guest_on_a_module_with_dynamic_pamt(boot_guest, name):
+    machine = boot_guest(name, cpus=2, tain="module = new")
+    machine.expect("the PAMT of 4 KiB pages is dynamic")
+    machine.expect("guest: PASS")
+    assert machine.finish() == 0, machine.tail()
+    assert_survived(machine)
+    pairs = re.search(r"summary: PAMT pairs: (\d+) added, (\d+) removed, 0 now; pages lost: 0",
+                      machine.text())
+    assert pairs and int(pairs.group(1)) == int(pairs.group(2)) > 0, machine.tail()
+
+
 def test_the_same_guest_has_the_same_measurement(boot_guest):
     machine = boot_guest("hello", guest="[guest again]\nkernel = guest.bin\nmemory = 32M\n")
     assert machine.finish() == 0, machine.tail()

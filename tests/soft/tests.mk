@@ -39,3 +39,7 @@ sha384_SOURCES := tdx/soft/sha384.c
 HOST_TESTS += trylock
 trylock_TEST := tests/soft/trylock_test.c
 trylock_SOURCES := tdx/soft/trylock.c
+
+HOST_TESTS += accept
+accept_TEST := tests/soft/accept_test.c
+accept_SOURCES := tests/soft/seam_host.c $(SOFT_SOURCES)

@@ -47,6 +47,11 @@ soft_life_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft
                      mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c \
                      mm/mirror_audit.c boot/names.c $(SOFT_CORE)
 
+HOST_TESTS += pamt
+
+pamt_TEST := tests/tdx/pamt_test.c
+pamt_SOURCES := $(soft_life_SOURCES)
+
 HOST_TESTS += call
 
 # The assembly itself, in a process of the host.
