@@ -429,6 +429,8 @@ static void the_module_knows_pages_by_their_pairs(void **state)
     struct pamt_region region = region_at(tdr);
     assert_int_equal(pamt_call(TDH_PHYMEM_PAMT_REMOVE, region.start.raw | LEVEL_2M, 0, 0),
                      answer(TDX_PAMT_PAGE_NOT_EMPTY, tdr.raw % REGION_BYTES / MIB));
+    assert_int_equal(pamt_call(TDH_PHYMEM_PAMT_ADD, 16 * MIB | 1, tdr.raw, far),
+                     answer(TDX_PAGE_NOT_FREE, OPERAND_RDX));
     regs.gpr[GPR_RCX] = region.start.raw | LEVEL_2M;
     assert_int_equal(seamcall(TDH_PHYMEM_PAGE_RDMD, &regs).raw, 0);
     assert_int_equal(regs.gpr[GPR_RCX], PT_PAMT);
