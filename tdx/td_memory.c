@@ -8,6 +8,7 @@
 #include "boot/log.h"
 #include "tdx/handover.h"
 #include "tdx/operands.h"
+#include "tdx/pamt.h"
 
 #define WHERE_BYTES 64
 #define ENTRY_STATE_SHIFT 8
@@ -33,47 +34,50 @@ static enum error entry_error(struct tdx_status status, enum tdh_leaf leaf, gfn_
 }
 
 /* Gives `page` (R8) to a leaf that puts it into the entry; a refusal leaves it ours. */
-static enum error entry_fill(struct td *td, enum tdh_leaf leaf, gfn_t frame, enum level level,
-                             hpa_t page)
+static enum error entry_fill(struct td *td, struct vcpu_caches *caches, enum tdh_leaf leaf,
+                             gfn_t frame, enum level level, hpa_t page)
 {
     struct tdx_regs regs;
     /* A table is one page whatever the level of the entry that points to it. */
     enum level given = leaf == TDH_MEM_SEPT_ADD ? LEVEL_4K : level;
     entry_operands(&regs, td, frame, level);
     regs.gpr[GPR_R8] = page.raw;
-    enum error error = page_hand_over(page, given, NULL);
+    enum error error = page_hand_over(page, given, &caches->metadata_pages);
     if (error)
         return error;
     error = entry_error(seamcall(leaf, &regs), leaf, frame, level);
     if (error)
-        page_keep(page, given, NULL);
+        page_keep(page, given, &caches->metadata_pages);
     return error;
 }
 
-static enum error link_table(void *owner, gfn_t frame, enum level level, hpa_t table)
+static enum error link_table(void *owner, struct vcpu_caches *caches, gfn_t frame, enum level level,
+                             hpa_t table)
 {
-    return entry_fill(owner, TDH_MEM_SEPT_ADD, frame, level, table);
+    return entry_fill(owner, caches, TDH_MEM_SEPT_ADD, frame, level, table);
 }
 
-static enum error add_leaf(void *owner, gfn_t frame, hpa_t page, hpa_t source)
+static enum error add_leaf(void *owner, struct vcpu_caches *caches, gfn_t frame, hpa_t page,
+                           hpa_t source)
 {
     struct td *td = owner;
     struct tdx_regs regs;
     entry_operands(&regs, td, frame, LEVEL_4K);
     regs.gpr[GPR_R8] = page.raw;
     regs.gpr[GPR_R9] = source.raw;
-    enum error error = page_hand_over(page, LEVEL_4K, NULL);
+    enum error error = page_hand_over(page, LEVEL_4K, &caches->metadata_pages);
     if (error)
         return error;
     error = entry_error(seamcall(TDH_MEM_PAGE_ADD, &regs), TDH_MEM_PAGE_ADD, frame, LEVEL_4K);
     if (error)
-        page_keep(page, LEVEL_4K, NULL);
+        page_keep(page, LEVEL_4K, &caches->metadata_pages);
     return error;
 }
 
-static enum error set_leaf(void *owner, gfn_t frame, enum level level, hpa_t page)
+static enum error set_leaf(void *owner, struct vcpu_caches *caches, gfn_t frame, enum level level,
+                           hpa_t page)
 {
-    return entry_fill(owner, TDH_MEM_PAGE_AUG, frame, level, page);
+    return entry_fill(owner, caches, TDH_MEM_PAGE_AUG, frame, level, page);
 }
 
 static enum error block(void *owner, gfn_t frame, enum level level)
@@ -124,22 +128,74 @@ static void page_lost(struct td *td, gfn_t frame)
     atomic_store(&td->broken, true);
 }
 
-static enum error remove_leaf(void *owner, gfn_t frame, enum level level, hpa_t page)
+/* What the module has let go of: written back under the TD's key, and ours again. */
+static enum error page_recover(struct td *td, gfn_t frame, hpa_t page, enum level level)
 {
-    struct td *td = owner;
-    struct tdx_regs regs;
-    entry_operands(&regs, td, frame, level);
-    enum error error =
-        entry_error(seamcall(TDH_MEM_PAGE_REMOVE, &regs), TDH_MEM_PAGE_REMOVE, frame, level);
-    if (error)
-        return error;
-    error = page_write_back(page, level, td->hkid, "a removed page");
+    enum error error = page_write_back(page, level, td->hkid, "a removed page");
     if (error) {
         page_lost(td, frame);
         return error;
     }
     page_take_back(page, level);
     return OK;
+}
+
+static enum error remove_leaf(void *owner, gfn_t frame, enum level level, hpa_t page)
+{
+    struct tdx_regs regs;
+    entry_operands(&regs, owner, frame, level);
+    enum error error =
+        entry_error(seamcall(TDH_MEM_PAGE_REMOVE, &regs), TDH_MEM_PAGE_REMOVE, frame, level);
+    return error ? error : page_recover(owner, frame, page, level);
+}
+
+static enum error unlink_table(void *owner, gfn_t frame, enum level level, hpa_t table)
+{
+    struct tdx_regs regs;
+    entry_operands(&regs, owner, frame, level);
+    enum error error =
+        entry_error(seamcall(TDH_MEM_SEPT_REMOVE, &regs), TDH_MEM_SEPT_REMOVE, frame, level);
+    return error ? error : page_recover(owner, frame, table, LEVEL_4K);
+}
+
+static enum error demote(void *owner, struct vcpu_caches *caches, gfn_t frame, enum level level,
+                         hpa_t page, hpa_t table)
+{
+    struct page_cache *pairs = &caches->metadata_pages;
+    struct tdx_regs regs;
+    hpa_t pair[PAMT_PAIR_PAGES];
+    enum error error = page_hand_over(table, LEVEL_4K, pairs);
+    if (error)
+        return error;
+    error = pamt_demote_begin(page, level, pairs, pair);
+    if (error) {
+        page_keep(table, LEVEL_4K, pairs);
+        return error;
+    }
+    entry_operands(&regs, owner, frame, level);
+    regs.gpr[GPR_R8] = table.raw;
+    /* No tables of nested guests. */
+    regs.gpr[GPR_R9] = regs.gpr[GPR_R10] = regs.gpr[GPR_R11] = ~0ull;
+    regs.gpr[GPR_R12] = pair[0].raw;
+    regs.gpr[GPR_R13] = pair[1].raw;
+    error = entry_error(seamcall(TDH_MEM_PAGE_DEMOTE, &regs), TDH_MEM_PAGE_DEMOTE, frame, level);
+    pamt_demote_end(page, level, pairs, error);
+    if (error)
+        page_keep(table, LEVEL_4K, pairs);
+    return error;
+}
+
+static enum error promote(void *owner, gfn_t frame, enum level level, hpa_t page, hpa_t table)
+{
+    struct tdx_regs regs;
+    entry_operands(&regs, owner, frame, level);
+    struct tdx_status status = seamcall(TDH_MEM_PAGE_PROMOTE, &regs);
+    if (tdx_status_code(status) == TDX_EPT_INVALID_PROMOTE_CONDITIONS)
+        return ERR_STATE;
+    enum error error = entry_error(status, TDH_MEM_PAGE_PROMOTE, frame, level);
+    if (!error)
+        pamt_promoted(page, level, NULL);
+    return error ? error : page_recover(owner, frame, table, LEVEL_4K);
 }
 
 static void hold_vcpus(void *owner)
@@ -155,7 +211,7 @@ static void release_vcpus(void *owner)
     atomic_store(&td->held, false);
 }
 
-static enum error reclaim_page(void *owner, hpa_t page)
+static enum error reclaim_page(void *owner, hpa_t page, enum level level)
 {
     struct td *td = owner;
     /* The module reclaims nothing of a TD whose key is not free; td_destroy said why it is not. */
@@ -163,7 +219,7 @@ static enum error reclaim_page(void *owner, hpa_t page)
         return ERR_REFUSED;
     enum error error = page_reclaim(page, "a TD's memory");
     if (!error)
-        page_take_back(page, LEVEL_4K);
+        page_take_back(page, level);
     return error;
 }
 
@@ -213,6 +269,9 @@ const struct mirror_ops td_mirror_ops = {
     .track = track,
     .unblock = unblock,
     .remove_leaf = remove_leaf,
+    .unlink_table = unlink_table,
+    .demote = demote,
+    .promote = promote,
     .hold_vcpus = hold_vcpus,
     .release_vcpus = release_vcpus,
     .reclaim_page = reclaim_page,

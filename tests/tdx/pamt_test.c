@@ -112,7 +112,7 @@ static void the_first_page_brings_the_pair_and_the_last_takes_it(void **state)
 static void a_pair_comes_from_the_cache_and_goes_there(void **state)
 {
     (void)state;
-    struct page_cache pairs = {.owner = PAGE_PAMT};
+    struct page_cache pairs = {.owner = PAGE_PAMT, .capacity = PAGE_CACHE_CAPACITY};
     hpa_t page;
     start(1);
     assert_int_equal(page_allocate(PAGE_PRIVATE, &page), OK);
@@ -277,7 +277,7 @@ static void td_start(hpa_t *large)
     static const u8 content[PAGE_BYTES];
     struct tdx_regs regs;
     start(1);
-    vcpu_caches_init(&caches);
+    vcpu_caches_init(&caches, METADATA_PAGES_MINIMUM);
     assert_int_equal(td_create(&td, &options), OK);
     assert_int_equal(td_vcpu_create(&td, &vcpu, 0, hpa(0x200000)), OK);
     /* Its neighbour's tables are the large page's, too. */

@@ -24,6 +24,8 @@
 #define PAGES_MAPPED 20
 #define VCPUS 2
 #define MAPPED_START 0x40000000
+#define LARGE_START 0x41000000
+#define PAGES_CUT 7
 
 static const struct memory_range plain[] = {{MIB, 128 * MIB, MEMORY_FREE}};
 static const struct memory_range pieces[] = {
@@ -55,7 +57,7 @@ static void start_on(u32 cpus, u32 packages, const struct memory_range *ranges, 
     /* In strict mode nothing but the PAMTs is the module's yet. */
     hidden_before = host_hidden_pages();
     assert_int_equal(hidden_before, before.pages[PAGE_PAMT]);
-    vcpu_caches_init(&caches);
+    vcpu_caches_init(&caches, pamt_is_dynamic() ? METADATA_PAGES_MINIMUM : 0);
 }
 
 static void start(u32 cpus, u32 packages)
@@ -105,17 +107,34 @@ static enum error td_map_and_remove(void)
 {
     gfn_t first = gpa_to_gfn(gpa(MAPPED_START)), done;
     for (u64 i = 0; i < PAGES_MAPPED; i++) {
-        enum error error = mirror_map(&td.mirror, &caches, (gfn_t){first.raw + i});
+        enum error error = mirror_map(&td.mirror, &caches, (gfn_t){first.raw + i}, LEVEL_4K);
         if (error)
             return error;
     }
-    return mirror_remove_range(&td.mirror, first, (gfn_t){first.raw + PAGES_MAPPED / 2}, &done);
+    return mirror_remove_range(&td.mirror, &caches, first, (gfn_t){first.raw + PAGES_MAPPED / 2},
+                               &done);
+}
+
+/* A large page is mapped, split, joined, and split again by the removal of its first part. */
+static enum error td_split_and_join(void)
+{
+    gfn_t first = gpa_to_gfn(gpa(LARGE_START)), done;
+    enum error error = mirror_map(&td.mirror, &caches, first, LEVEL_2M);
+    if (!error)
+        error = mirror_demote(&td.mirror, &caches, first, LEVEL_4K);
+    if (!error)
+        error = mirror_promote(&td.mirror, first, LEVEL_2M);
+    return error ? error
+                 : mirror_remove_range(&td.mirror, &caches, first, (gfn_t){first.raw + PAGES_CUT},
+                                       &done);
 }
 
 static enum error td_live(void)
 {
     enum error error = td_build();
-    return error ? error : td_map_and_remove();
+    if (!error)
+        error = td_map_and_remove();
+    return error ? error : td_split_and_join();
 }
 
 static u64 leaked_pages(void)
@@ -190,10 +209,15 @@ static void life_check(void)
     assert_int_equal(soft_module_count(TDH_PHYMEM_PAMT_ADD) > 0, environment_newer_module);
     audit_check();
     assert_int_equal(td.measured_pages, PAGES_ADDED);
-    assert_int_equal(td.mirror.stats.leaves, PAGES_ADDED);
+    assert_int_equal(td.mirror.stats.leaves[LEVEL_4K], PAGES_ADDED);
     assert_int_equal(td_map_and_remove(), OK);
     audit_check();
-    assert_int_equal(td.mirror.stats.leaves, PAGES_ADDED + PAGES_MAPPED / 2);
+    assert_int_equal(td.mirror.stats.leaves[LEVEL_4K], PAGES_ADDED + PAGES_MAPPED / 2);
+    assert_int_equal(td_split_and_join(), OK);
+    audit_check();
+    assert_int_equal(td.mirror.stats.leaves[LEVEL_4K],
+                     PAGES_ADDED + PAGES_MAPPED / 2 + 512 - PAGES_CUT);
+    assert_int_equal(td.mirror.stats.promoted, 1);
     assert_int_equal(td_destroy(&td), OK);
     assert_int_equal(td.mirror.stats.external_taken, td.mirror.stats.external_returned);
     assert_int_equal(leaked_pages(), 0);
@@ -289,7 +313,7 @@ static void entries_read_as_the_module_has_them(void **state)
         assert_int_equal(td.mirror.ops->read_entry(&td, frame, rows[i].level, &entry), OK);
         assert_int_equal(entry.state, rows[i].entry);
         if (rows[i].level == LEVEL_4K)
-            assert_int_equal(entry.page.raw, mirror_lookup(&td.mirror, frame).raw);
+            assert_int_equal(entry.page.raw, mirror_lookup(&td.mirror, frame, NULL).raw);
     }
     gfn_t pending = {gpa_to_gfn(gpa(MAPPED_START)).raw + PAGES_MAPPED - 1};
     struct external_entry entry;
@@ -334,11 +358,11 @@ static void a_page_of_the_build_is_removed_at_once(void **state)
     assert_int_equal(td_create(&td, &options), OK);
     assert_int_equal(pages_add(), OK);
     pages_wanted = PAGES_ADDED;
-    assert_int_equal(mirror_remove_range(&td.mirror, (gfn_t){2}, (gfn_t){4}, &done), OK);
+    assert_int_equal(mirror_remove_range(&td.mirror, &caches, (gfn_t){2}, (gfn_t){4}, &done), OK);
     assert_int_equal(soft_module_count(TDH_MEM_RANGE_BLOCK), 0);
     assert_int_equal(soft_module_count(TDH_MEM_TRACK), 0);
     assert_int_equal(state_of(3 * PAGE_BYTES), EXTERNAL_FREE);
-    assert_int_equal(td.mirror.stats.leaves, 6);
+    assert_int_equal(td.mirror.stats.leaves[LEVEL_4K], 6);
     audit_check();
     assert_int_equal(td_destroy(&td), OK);
     end_check();

@@ -9,6 +9,7 @@
 #include "boot/cpu.h"
 #include "boot/phys.h"
 #include "boot/x86.h"
+#include "tdx/pamt.h"
 #include "tests/host/cmocka.h"
 #include "tests/host/machine.h"
 #include "tests/vmm/fakes.h"
@@ -125,8 +126,32 @@ void ept_destroy(struct ept *ept)
     epts--;
 }
 
-void vcpu_caches_init(struct vcpu_caches *caches)
+enum error mirror_audit(struct mirror *mirror, char message[AUDIT_MESSAGE_BYTES])
 {
+    (void)mirror;
+    message[0] = 0;
+    return OK;
+}
+
+enum error pamt_audit(char message[AUDIT_MESSAGE_BYTES])
+{
+    message[0] = 0;
+    return OK;
+}
+
+bool pamt_is_dynamic(void)
+{
+    return false;
+}
+
+void pamt_statistics(struct pamt_stats *stats)
+{
+    *stats = (struct pamt_stats){};
+}
+
+void vcpu_caches_init(struct vcpu_caches *caches, u32 metadata_pages)
+{
+    (void)metadata_pages;
     (void)caches;
     caches_live++;
 }
