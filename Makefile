@@ -174,6 +174,7 @@ HOST_CFLAGS := -std=gnu2x -g -O1 $(filter-out -Wframe-larger-than=2048,$(WARNING
 include $(wildcard tests/*/tests.mk) tests/guests/guests.mk
 
 HOST_SEAM := tests/host/machine.c
+SEED      ?= 1
 
 host_objects = $(patsubst %.c,$(BUILD)/host/%.o,$(1))
 
@@ -189,13 +190,38 @@ $(BUILD)/host/$(1): $(call host_objects,$($(1)_TEST) $($(1)_SOURCES) $(HOST_SEAM
 endef
 $(foreach test,$(HOST_TESTS),$(eval $(call HOST_TEST_RULE,$(test))))
 
+# HOST_TSAN_TESTS are built under the thread sanitizer: build/host-tsan/NAME.
+HOST_TSAN_CFLAGS := $(filter-out -fsanitize=% -fno-sanitize-recover=%,$(HOST_CFLAGS)) \
+                    -fsanitize=thread -Wno-tsan -include tests/host/relax.h
+
+$(BUILD)/host-tsan/%.o: %.c
+	@mkdir -p $(@D)
+	@echo '  TSAN  $@'
+	$(QUIET)$(HOSTCC) $(HOST_TSAN_CFLAGS) -c $< -o $@
+
+tsan_objects = $(patsubst %.c,$(BUILD)/host-tsan/%.o,$(1))
+
+define HOST_TSAN_TEST_RULE
+$(BUILD)/host-tsan/$(1): $(call tsan_objects,$($(1)_TEST) $($(1)_SOURCES) $(HOST_SEAM))
+	@echo '  TSAN  $@'
+	$(QUIET)$(HOSTCC) $(HOST_TSAN_CFLAGS) $$^ -o $$@ -lcmocka -lpthread
+endef
+$(foreach test,$(HOST_TSAN_TESTS),$(eval $(call HOST_TSAN_TEST_RULE,$(test))))
+
+HOST_BINARIES := $(HOST_TESTS:%=$(BUILD)/host/%) $(HOST_TSAN_TESTS:%=$(BUILD)/host-tsan/%)
+
 .PHONY: host-tests
-host-tests: $(addprefix $(BUILD)/host/,$(HOST_TESTS))  ## unit tests on the host, under ASan and UBSan
+host-tests: $(HOST_BINARIES)  ## unit tests on the host, under ASan and UBSan, or TSan
 	@set -e; for test in $^; do echo "== $$test"; $$test; done
 
 .PHONY: list-host-tests
 list-host-tests:
-	@for test in $(HOST_TESTS); do echo $(BUILD)/host/$$test; done
+	@for test in $(HOST_BINARIES); do echo $$test; done
+
+.PHONY: stress
+stress: $(BUILD)/host/walks $(BUILD)/host-tsan/threads  ## a million random operations, a minute of threads; SEED=
+	$(BUILD)/host/walks --operations 1000000 --seed $(SEED)
+	$(BUILD)/host-tsan/threads --seconds 60 --seed $(SEED)
 
 # --- Running and checking ---------------------------------------------------------------------
 # CPUS= processors of the emulated machine, RAM_MIB= its memory; TIMEOUT_S= ends a run that hangs.

@@ -3,9 +3,10 @@
  * Page tables of Tain's own address spaces: identity maps of physical memory. The VMM has one,
  * the software TDX module has another. (Guests' tables are mm/'s.)
  *
- * In strict mode the VMM's map is made of 4 KiB pages, and a page that was given to the TDX
- * module is hidden: touching it is a page fault that names it. Other processors may keep a
- * stale translation until their next exit; that can only miss a bug, never make one.
+ * In strict mode a page that was given to the TDX module is hidden in the VMM's map: touching it
+ * is a page fault that names it. Free memory is mapped in pages of 2 MiB, which are split where one
+ * of 4 KiB is hidden. Other processors may keep a stale translation until their next exit; that
+ * can only miss a bug, never make one.
  */
 #ifndef BOOT_PAGING_H
 #define BOOT_PAGING_H
@@ -22,9 +23,12 @@ hpa_t paging_vmm_root(void);
 hpa_t paging_annex_root(void);
 
 bool paging_is_strict(void);
-/* No-ops where the map is not strict. Each page has one owner who hides and shows it: no lock. */
-void paging_hide_page(hpa_t page);
-void paging_show_page(hpa_t page);
+/*
+ * No-ops where the map is not strict. Each page has one owner who hides and shows it: no lock.
+ * A page of 2 MiB may be shown in pages of 4 KiB, and the other way round.
+ */
+void paging_hide_page(hpa_t page, enum level level);
+void paging_show_page(hpa_t page, enum level level);
 bool paging_page_is_hidden(hpa_t page);
 
 #endif

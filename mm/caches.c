@@ -2,6 +2,8 @@
 #include "mm/caches.h"
 
 #include "boot/assert.h"
+#include "boot/phys.h"
+#include "boot/string.h"
 
 void vcpu_caches_init(struct vcpu_caches *caches, u32 metadata_pages)
 {
@@ -30,23 +32,35 @@ void vcpu_caches_init(struct vcpu_caches *caches, u32 metadata_pages)
 }
 
 /* Tables start with every entry absent; what the module is given, the module initialises. */
-static enum error page_for(const struct page_cache *cache, hpa_t *page)
+static bool starts_zeroed(const struct page_cache *cache)
 {
-    if (cache->owner == PAGE_MIRROR_TABLE || cache->owner == PAGE_DIRECT_TABLE)
-        return page_allocate_zeroed(cache->owner, page);
-    return page_allocate_level(cache->owner, cache->level, page);
+    return cache->owner == PAGE_MIRROR_TABLE || cache->owner == PAGE_DIRECT_TABLE;
+}
+
+static void small_fill(struct page_cache *cache)
+{
+    hpa_t *pages = &cache->pages[cache->count];
+    u32 added = pages_allocate_some(cache->owner, pages, cache->capacity - cache->count);
+    for (u32 i = 0; i < added && starts_zeroed(cache); i++)
+        memset(phys_to_virt(pages[i]), 0, PAGE_BYTES);
+    cache->count += added;
+}
+
+static void large_fill(struct page_cache *cache)
+{
+    while (cache->count < cache->capacity &&
+           page_allocate_level(cache->owner, cache->level, &cache->pages[cache->count]) == OK)
+        cache->count++;
 }
 
 enum error page_cache_fill(struct page_cache *cache)
 {
     if (cache->count >= cache->minimum)
         return OK;
-    while (cache->count < cache->capacity) {
-        hpa_t page;
-        if (page_for(cache, &page))
-            break;
-        cache->pages[cache->count++] = page;
-    }
+    if (cache->level == LEVEL_4K)
+        small_fill(cache);
+    else
+        large_fill(cache);
     return cache->count >= cache->minimum ? OK : ERR_NO_MEMORY;
 }
 

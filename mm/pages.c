@@ -2,14 +2,12 @@
 /*
  * Each range ("zone") begins with its own bookkeeping:
  *
- *   first                                                                     first + count
- *   | owner of each page | partner of each page | free bits: level 0, 1, ... | pages to give |
- *     u8                   hpa_t                  u64 words
+ *   first                                                             first + count
+ *   | owner of each page | partner of each page | free map | pages to give |
+ *     u8                   hpa_t                  mm/free_map.h
  *
- * A bit of level 0 says that a page is free; a bit of level n + 1 that a word of level n is not 0.
- * The top level is one word, so the lowest free page is found in as many steps as there are
- * levels, and none of the bookkeeping lies in the pages given out: the VMM may be unable to see
- * them.
+ * None of it lies in the pages given out: the VMM may be unable to see them. Pages are numbered
+ * from `base`, the zone's start aligned down to 2 MiB; numbers below `first` are never free.
  */
 #include "mm/pages.h"
 
@@ -18,21 +16,19 @@
 #include "boot/log.h"
 #include "boot/phys.h"
 #include "boot/string.h"
+#include "mm/free_map.h"
 
 #define ZONES_MAX 512
-#define WORD_BITS 64
-#define WORD_SHIFT 6
-/* 64^6 pages are more than a processor can address. */
-#define FREE_LEVELS_MAX 6
+#define BLOCK_BYTES (BLOCK_PAGES * PAGE_BYTES)
+#define OWNER_WORDS (BLOCK_PAGES / sizeof(u64))
 
 struct zone {
-    hpa_t first;
-    u64 count;
+    hpa_t base, first;
+    u64 count; /* of pages, from `first` on */
     u64 free_pages;
-    hpa_t owners;
-    hpa_t partners;
-    hpa_t free_bits[FREE_LEVELS_MAX];
-    u32 free_levels;
+    u8 *owners;
+    hpa_t *partners;
+    struct free_map free;
 };
 
 static struct lock pages_lock = LOCK_INIT(RANK_PAGES, "pages");
@@ -62,22 +58,17 @@ const char *page_owner_name(enum page_owner owner)
 
 static hpa_t page_at(const struct zone *zone, u64 index)
 {
-    return hpa(zone->first.raw + index * PAGE_BYTES);
+    return hpa(zone->base.raw + index * PAGE_BYTES);
 }
 
 static u64 index_of(const struct zone *zone, hpa_t page)
 {
-    return (page.raw - zone->first.raw) / PAGE_BYTES;
+    return (page.raw - zone->base.raw) / PAGE_BYTES;
 }
 
-static u8 *owner_byte(const struct zone *zone, u64 index)
+static u64 index_end(const struct zone *zone)
 {
-    return phys_to_virt(hpa(zone->owners.raw + index));
-}
-
-static u64 *free_word(const struct zone *zone, u32 level, u64 word)
-{
-    return phys_to_virt(hpa(zone->free_bits[level].raw + word * sizeof(u64)));
+    return index_of(zone, zone->first) + zone->count;
 }
 
 static struct zone *zone_of(hpa_t page)
@@ -96,112 +87,110 @@ static struct zone *zone_of(hpa_t page)
     panic("pages: 0x%llx is not the allocator's", (unsigned long long)page.raw);
 }
 
-static void free_bit_set(const struct zone *zone, u64 index)
+static void count_move(enum page_owner from, enum page_owner to, u64 pages)
 {
-    for (u32 level = 0; level < zone->free_levels; level++) {
-        u64 *word = free_word(zone, level, index >> WORD_SHIFT);
-        u64 before = *word;
-        *word |= 1ull << (index % WORD_BITS);
-        if (before)
-            return;
-        index >>= WORD_SHIFT;
-    }
-}
-
-static void free_bit_clear(const struct zone *zone, u64 index)
-{
-    for (u32 level = 0; level < zone->free_levels; level++) {
-        u64 *word = free_word(zone, level, index >> WORD_SHIFT);
-        *word &= ~(1ull << (index % WORD_BITS));
-        if (*word)
-            return;
-        index >>= WORD_SHIFT;
-    }
-}
-
-static u64 free_bit_lowest(const struct zone *zone)
-{
-    u64 index = 0;
-    for (u32 level = zone->free_levels; level-- > 0;) {
-        u64 word = *free_word(zone, level, index);
-        ASSERT(word);
-        index = index << WORD_SHIFT | (u64)__builtin_ctzll(word);
-    }
-    return index;
+    stats.pages[from] -= pages;
+    stats.pages[to] += pages;
 }
 
 /* Under the lock: the page leaves the free ones. */
 static hpa_t page_claim(struct zone *zone, u64 index, enum page_owner owner)
 {
-    u8 *byte = owner_byte(zone, index);
-    ASSERT(*byte == PAGE_FREE);
-    *byte = (u8)owner;
-    free_bit_clear(zone, index);
+    ASSERT(zone->owners[index] == PAGE_FREE);
+    zone->owners[index] = (u8)owner;
+    zone->partners[index] = HPA_NONE;
+    free_map_clear(&zone->free, index);
     zone->free_pages--;
-    stats.pages[PAGE_FREE]--;
-    stats.pages[owner]++;
-    hpa_t page = page_at(zone, index);
-    page_set_partner(page, HPA_NONE);
-    return page;
+    count_move(PAGE_FREE, owner, 1);
+    return page_at(zone, index);
 }
 
-/* Under the lock. */
-static void page_release(struct zone *zone, u64 index)
+/* Under the lock: pages of the zone are free again. */
+static void zone_note_free(struct zone *zone, u64 pages)
 {
-    u8 *byte = owner_byte(zone, index);
-    if (*byte == PAGE_FREE)
-        panic("pages: 0x%llx is freed twice", (unsigned long long)page_at(zone, index).raw);
-    ASSERT(*byte != PAGE_LEAKED);
-    stats.pages[*byte]--;
-    stats.pages[PAGE_FREE]++;
-    *byte = PAGE_FREE;
-    free_bit_set(zone, index);
-    zone->free_pages++;
+    zone->free_pages += pages;
     u32 number = (u32)(zone - zones);
     if (number < zone_hint)
         zone_hint = number;
 }
 
-/* Lays the bookkeeping out and returns how many pages it takes. */
-static u64 zone_lay_out(struct zone *zone)
+/* Under the lock. */
+static void page_release(struct zone *zone, u64 index)
 {
-    u64 at = zone->first.raw;
-    zone->owners = hpa(at);
-    at = align_up(at + zone->count, sizeof(hpa_t));
-    zone->partners = hpa(at);
-    at += zone->count * sizeof(hpa_t);
-    u64 bits = zone->count;
-    zone->free_levels = 0;
-    do {
-        ASSERT(zone->free_levels < FREE_LEVELS_MAX);
-        u64 words = (bits + WORD_BITS - 1) / WORD_BITS;
-        zone->free_bits[zone->free_levels++] = hpa(at);
-        at += words * sizeof(u64);
-        bits = words;
-    } while (bits > 1);
-    return align_up(at - zone->first.raw, PAGE_BYTES) / PAGE_BYTES;
+    u8 *owner = &zone->owners[index];
+    if (*owner == PAGE_FREE)
+        panic("pages: 0x%llx is freed twice", (unsigned long long)page_at(zone, index).raw);
+    ASSERT(*owner != PAGE_LEAKED);
+    count_move(*owner, PAGE_FREE, 1);
+    *owner = PAGE_FREE;
+    free_map_set(&zone->free, index);
+    zone_note_free(zone, 1);
+}
+
+/* The owners of a block's pages, eight to a word. */
+static u64 *block_owners(const struct zone *zone, u64 block)
+{
+    return (u64 *)&zone->owners[block * BLOCK_PAGES];
+}
+
+static u64 owner_pattern(enum page_owner owner)
+{
+    return owner * 0x0101010101010101ull;
+}
+
+static bool block_is_owned(const struct zone *zone, u64 block, enum page_owner owner)
+{
+    const u64 *words = block_owners(zone, block);
+    u64 pattern = owner_pattern(owner), differ = 0;
+    for (u32 i = 0; i < OWNER_WORDS; i += 4)
+        differ |= (words[i] ^ pattern) | (words[i + 1] ^ pattern) | (words[i + 2] ^ pattern) |
+                  (words[i + 3] ^ pattern);
+    return !differ;
+}
+
+static void block_set_owner(const struct zone *zone, u64 block, enum page_owner owner)
+{
+    u64 *words = block_owners(zone, block);
+    u64 pattern = owner_pattern(owner);
+    for (u32 i = 0; i < OWNER_WORDS; i += 4)
+        words[i] = words[i + 1] = words[i + 2] = words[i + 3] = pattern;
+}
+
+/* Lays the bookkeeping out and returns how many pages it takes; `zone` null: only that. */
+static u64 zone_lay_out(struct zone *zone, hpa_t first, u64 count)
+{
+    u64 base = align_down(first.raw, BLOCK_BYTES);
+    u64 pages = align_up(first.raw + count * PAGE_BYTES - base, BLOCK_BYTES) / PAGE_BYTES;
+    u64 partners = pages, map = partners + pages * sizeof(hpa_t);
+    u64 bytes = map + free_map_bytes(pages / BLOCK_PAGES);
+    u64 taken = align_up(bytes, PAGE_BYTES) / PAGE_BYTES;
+    if (!zone || taken >= count)
+        return taken;
+    u8 *memory = phys_to_virt(first);
+    memset(memory, 0, taken * PAGE_BYTES);
+    *zone = (struct zone){.base = hpa(base), .first = first, .count = count};
+    zone->owners = memory;
+    zone->partners = (hpa_t *)(memory + partners);
+    free_map_init(&zone->free, pages / BLOCK_PAGES, memory + map);
+    return taken;
 }
 
 /* All pages free but the first `taken`. The partners need no value yet. */
 static void zone_fill(struct zone *zone, u64 taken)
 {
-    for (u64 i = 0; i < taken; i++)
-        memset(phys_to_virt(page_at(zone, i)), 0, PAGE_BYTES);
-    for (u64 i = 0; i < taken; i++)
-        *owner_byte(zone, i) = PAGE_VMM;
-    u64 end = zone->count;
-    u64 start = taken;
-    for (u32 level = 0; level < zone->free_levels; level++) {
-        for (u64 word = start / WORD_BITS; word * WORD_BITS < end; word++) {
-            u64 bits = ~0ull;
-            if (word == start / WORD_BITS)
-                bits &= ~0ull << (start % WORD_BITS);
-            if (end - word * WORD_BITS < WORD_BITS)
-                bits &= (1ull << (end % WORD_BITS)) - 1;
-            *free_word(zone, level, word) = bits;
+    u64 start = index_of(zone, zone->first) + taken, end = index_end(zone);
+    /* Those that are not there are nobody's: they must not look free. */
+    for (u64 i = 0; i < start; i++)
+        zone->owners[i] = PAGE_VMM;
+    for (u64 i = end; i % BLOCK_PAGES; i++)
+        zone->owners[i] = PAGE_VMM;
+    while (start < end) {
+        if (start % BLOCK_PAGES == 0 && end - start >= BLOCK_PAGES) {
+            free_map_set_block(&zone->free, start / BLOCK_PAGES);
+            start += BLOCK_PAGES;
+        } else {
+            free_map_set(&zone->free, start++);
         }
-        start /= WORD_BITS;
-        end = (end + WORD_BITS - 1) / WORD_BITS;
     }
     zone->free_pages = zone->count - taken;
 }
@@ -209,10 +198,9 @@ static void zone_fill(struct zone *zone, u64 taken)
 void pages_add_range(hpa_t start, hpa_t end)
 {
     ASSERT(is_aligned(start.raw | end.raw, PAGE_BYTES) && start.raw <= end.raw);
-    struct zone zone = {.first = start, .count = (end.raw - start.raw) / PAGE_BYTES};
-    u64 taken = zone.count ? zone_lay_out(&zone) : 0;
+    u64 count = (end.raw - start.raw) / PAGE_BYTES;
     /* Too small to hold more than its own bookkeeping. */
-    if (taken >= zone.count)
+    if (count == 0 || zone_lay_out(NULL, start, count) >= count)
         return;
     lock_take(&pages_lock);
     if (zone_count == ZONES_MAX) {
@@ -221,6 +209,8 @@ void pages_add_range(hpa_t start, hpa_t end)
                  (unsigned long long)start.raw, (unsigned long long)end.raw, ZONES_MAX);
         return;
     }
+    struct zone zone;
+    u64 taken = zone_lay_out(&zone, start, count);
     zone_fill(&zone, taken);
     u32 place = zone_count++;
     for (; place > 0 && zones[place - 1].first.raw > start.raw; place--)
@@ -233,20 +223,67 @@ void pages_add_range(hpa_t start, hpa_t end)
     lock_release(&pages_lock);
 }
 
+u32 pages_allocate_some(enum page_owner owner, hpa_t *pages, u32 count)
+{
+    ASSERT(owner != PAGE_FREE && owner < PAGE_OWNER_KINDS);
+    u32 done = 0;
+    lock_take(&pages_lock);
+    while (done < count) {
+        while (zone_hint < zone_count && zones[zone_hint].free_pages == 0)
+            zone_hint++;
+        if (zone_hint == zone_count)
+            break;
+        struct zone *zone = &zones[zone_hint];
+        pages[done++] = page_claim(zone, free_map_find_page(&zone->free), owner);
+    }
+    lock_release(&pages_lock);
+    return done;
+}
+
 enum error page_allocate(enum page_owner owner, hpa_t *page)
+{
+    return pages_allocate_some(owner, page, 1) ? OK : ERR_NO_MEMORY;
+}
+
+/* 2 MiB. */
+static enum error block_allocate(enum page_owner owner, hpa_t *page)
 {
     ASSERT(owner != PAGE_FREE && owner < PAGE_OWNER_KINDS);
     enum error error = ERR_NO_MEMORY;
     lock_take(&pages_lock);
-    while (zone_hint < zone_count && zones[zone_hint].free_pages == 0)
-        zone_hint++;
-    if (zone_hint < zone_count) {
-        struct zone *zone = &zones[zone_hint];
-        *page = page_claim(zone, free_bit_lowest(zone), owner);
+    for (u32 i = zone_hint; i < zone_count && error; i++) {
+        struct zone *zone = &zones[i];
+        u64 block = free_map_find_block(&zone->free);
+        if (block == FREE_MAP_NONE)
+            continue;
+        free_map_clear_block(&zone->free, block);
+        block_set_owner(zone, block, owner);
+        zone->free_pages -= BLOCK_PAGES;
+        count_move(PAGE_FREE, owner, BLOCK_PAGES);
+        *page = page_at(zone, block * BLOCK_PAGES);
         error = OK;
     }
     lock_release(&pages_lock);
     return error;
+}
+
+enum error page_allocate_level(enum page_owner owner, enum level level, hpa_t *page)
+{
+    ASSERT(level <= LEVEL_2M);
+    return level == LEVEL_4K ? page_allocate(owner, page) : block_allocate(owner, page);
+}
+
+bool page_allocate_at(enum page_owner owner, hpa_t page)
+{
+    ASSERT(owner != PAGE_FREE && owner < PAGE_OWNER_KINDS);
+    lock_take(&pages_lock);
+    struct zone *zone = zone_of(page);
+    u64 index = index_of(zone, page);
+    bool is_free = zone->owners[index] == PAGE_FREE;
+    if (is_free)
+        page_claim(zone, index, owner);
+    lock_release(&pages_lock);
+    return is_free;
 }
 
 enum error page_allocate_zeroed(enum page_owner owner, hpa_t *page)
@@ -257,21 +294,21 @@ enum error page_allocate_zeroed(enum page_owner owner, hpa_t *page)
     return error;
 }
 
-/* The index of a free run in the zone, or its count if there is none. */
+/* The index of a free run in the zone, or FREE_MAP_NONE. */
 static u64 run_find(const struct zone *zone, u64 count, u64 align_pages)
 {
-    u64 align_bytes = align_pages * PAGE_BYTES;
-    u64 start = (align_up(zone->first.raw, align_bytes) - zone->first.raw) / PAGE_BYTES;
-    while (start < zone->count && count <= zone->count - start) {
+    u64 align_bytes = align_pages * PAGE_BYTES, end = index_end(zone);
+    u64 start = index_of(zone, hpa(align_up(zone->first.raw, align_bytes)));
+    while (start < end && count <= end - start) {
         u64 len = 0;
-        while (len < count && *owner_byte(zone, start + len) == PAGE_FREE)
+        while (len < count && zone->owners[start + len] == PAGE_FREE)
             len++;
         if (len == count)
             return start;
         hpa_t behind = page_at(zone, start + len + 1);
         start = index_of(zone, hpa(align_up(behind.raw, align_bytes)));
     }
-    return zone->count;
+    return FREE_MAP_NONE;
 }
 
 enum error pages_allocate(enum page_owner owner, u64 count, u64 align_pages, hpa_t *first)
@@ -285,7 +322,7 @@ enum error pages_allocate(enum page_owner owner, u64 count, u64 align_pages, hpa
         if (zone->free_pages < count)
             continue;
         u64 start = run_find(zone, count, align_pages);
-        if (start == zone->count)
+        if (start == FREE_MAP_NONE)
             continue;
         for (u64 page = 0; page < count; page++)
             page_claim(zone, start + page, owner);
@@ -307,9 +344,50 @@ void pages_free(hpa_t first, u64 count)
     lock_take(&pages_lock);
     struct zone *zone = zone_of(first);
     u64 start = index_of(zone, first);
-    ASSERT(count <= zone->count - start);
+    ASSERT(count <= index_end(zone) - start);
     for (u64 i = 0; i < count; i++)
         page_release(zone, start + i);
+    lock_release(&pages_lock);
+}
+
+/* Under the lock. A block with pages of several owners is freed page by page. */
+static void block_release(struct zone *zone, u64 block)
+{
+    enum page_owner owner = zone->owners[block * BLOCK_PAGES];
+    if (owner == PAGE_FREE || owner == PAGE_LEAKED || !block_is_owned(zone, block, owner)) {
+        for (u64 i = 0; i < BLOCK_PAGES; i++)
+            page_release(zone, block * BLOCK_PAGES + i);
+        return;
+    }
+    count_move(owner, PAGE_FREE, BLOCK_PAGES);
+    block_set_owner(zone, block, PAGE_FREE);
+    free_map_set_block(&zone->free, block);
+    zone_note_free(zone, BLOCK_PAGES);
+}
+
+void page_free_level(hpa_t page, enum level level)
+{
+    if (level == LEVEL_4K) {
+        page_free(page);
+        return;
+    }
+    ASSERT(is_aligned(page.raw, level_bytes(level)));
+    lock_take(&pages_lock);
+    struct zone *zone = zone_of(page);
+    u64 start = index_of(zone, page);
+    ASSERT(level_pages(level) <= index_end(zone) - start);
+    for (u64 i = 0; i < level_pages(level); i += BLOCK_PAGES)
+        block_release(zone, (start + i) / BLOCK_PAGES);
+    lock_release(&pages_lock);
+}
+
+void pages_free_some(const hpa_t *pages, u32 count)
+{
+    lock_take(&pages_lock);
+    for (u32 i = 0; i < count; i++) {
+        struct zone *zone = zone_of(pages[i]);
+        page_release(zone, index_of(zone, pages[i]));
+    }
     lock_release(&pages_lock);
 }
 
@@ -317,28 +395,59 @@ enum page_owner page_owner(hpa_t page)
 {
     lock_take(&pages_lock);
     struct zone *zone = zone_of(page);
-    enum page_owner owner = *owner_byte(zone, index_of(zone, page));
+    enum page_owner owner = zone->owners[index_of(zone, page)];
     lock_release(&pages_lock);
     return owner;
 }
 
-void page_set_owner(hpa_t page, enum page_owner owner)
+static void owner_change(struct zone *zone, u64 index, enum page_owner owner)
+{
+    u8 *now = &zone->owners[index];
+    ASSERT(*now != PAGE_FREE);
+    count_move(*now, owner, 1);
+    *now = (u8)owner;
+}
+
+void page_set_owner_level(hpa_t page, enum level level, enum page_owner owner)
 {
     ASSERT(owner != PAGE_FREE && owner < PAGE_OWNER_KINDS);
     lock_take(&pages_lock);
     struct zone *zone = zone_of(page);
-    u8 *byte = owner_byte(zone, index_of(zone, page));
-    ASSERT(*byte != PAGE_FREE);
-    stats.pages[*byte]--;
-    stats.pages[owner]++;
-    *byte = (u8)owner;
+    u64 start = index_of(zone, page);
+    ASSERT(level_pages(level) <= index_end(zone) - start);
+    for (u64 i = 0; i < level_pages(level); i++)
+        owner_change(zone, start + i, owner);
     lock_release(&pages_lock);
+}
+
+void page_set_owner(hpa_t page, enum page_owner owner)
+{
+    page_set_owner_level(page, LEVEL_4K, owner);
+}
+
+bool page_is_owned(hpa_t page, enum level level, enum page_owner owner)
+{
+    lock_take(&pages_lock);
+    struct zone *zone = zone_of(page);
+    u64 start = index_of(zone, page);
+    bool owned = level_pages(level) <= index_end(zone) - start;
+    for (u64 i = 0; owned && i < level_pages(level);) {
+        if (level > LEVEL_4K && (start + i) % BLOCK_PAGES == 0) {
+            owned = block_is_owned(zone, (start + i) / BLOCK_PAGES, owner);
+            i += BLOCK_PAGES;
+        } else {
+            owned = zone->owners[start + i] == owner;
+            i++;
+        }
+    }
+    lock_release(&pages_lock);
+    return owned;
 }
 
 static hpa_t *partner_word(hpa_t page)
 {
     struct zone *zone = zone_of(page);
-    return phys_to_virt(hpa(zone->partners.raw + index_of(zone, page) * sizeof(hpa_t)));
+    return &zone->partners[index_of(zone, page)];
 }
 
 void page_set_partner(hpa_t page, hpa_t partner)
@@ -349,32 +458,6 @@ void page_set_partner(hpa_t page, hpa_t partner)
 hpa_t page_partner(hpa_t page)
 {
     return *partner_word(page);
-}
-
-enum error page_allocate_level(enum page_owner owner, enum level level, hpa_t *page)
-{
-    if (level == LEVEL_4K)
-        return page_allocate(owner, page);
-    return pages_allocate(owner, level_pages(level), level_pages(level), page);
-}
-
-void page_free_level(hpa_t page, enum level level)
-{
-    pages_free(page, level_pages(level));
-}
-
-void page_set_owner_level(hpa_t page, enum level level, enum page_owner owner)
-{
-    for (u64 i = 0; i < level_pages(level); i++)
-        page_set_owner(hpa(page.raw + i * PAGE_BYTES), owner);
-}
-
-bool page_is_owned(hpa_t page, enum level level, enum page_owner owner)
-{
-    for (u64 i = 0; i < level_pages(level); i++)
-        if (page_owner(hpa(page.raw + i * PAGE_BYTES)) != owner)
-            return false;
-    return true;
 }
 
 void pages_statistics(struct pages_stats *copy)

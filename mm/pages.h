@@ -33,6 +33,10 @@ void pages_add_range(hpa_t start, hpa_t end);
 
 /* One page; its contents are undefined. ERR_NO_MEMORY. */
 enum error page_allocate(enum page_owner owner, hpa_t *page);
+/* Up to `count` pages, with the lock taken once; the number that there were. */
+u32 pages_allocate_some(enum page_owner owner, hpa_t *pages, u32 count);
+/* That very page; false: it is not free. */
+bool page_allocate_at(enum page_owner owner, hpa_t page);
 /* One page of zeros. */
 enum error page_allocate_zeroed(enum page_owner owner, hpa_t *page);
 /* `count` contiguous pages, the first aligned to `align_pages` (a power of two). */
@@ -42,6 +46,8 @@ enum error page_allocate_level(enum page_owner owner, enum level level, hpa_t *p
 /* Freeing a page that is free or leaked is a bug of ours and panics. */
 void page_free(hpa_t page);
 void pages_free(hpa_t first, u64 count);
+/* Pages of anywhere, with the lock taken once. */
+void pages_free_some(const hpa_t *pages, u32 count);
 /* Every 4 KiB page of it, whether it was allocated as one page or not. */
 void page_free_level(hpa_t page, enum level level);
 enum page_owner page_owner(hpa_t page);
@@ -53,8 +59,8 @@ void page_set_owner_level(hpa_t page, enum level level, enum page_owner owner);
 
 /*
  * One address that goes with a page that is not free, for the page's owner to use (the mirror
- * keeps a table's external table page here). HPA_NONE from allocation on. No lock: who owns the
- * page orders the accesses.
+ * keeps a table's external table page here). HPA_NONE from its allocation as a page of 4 KiB on. No
+ * lock: who owns the page orders the accesses.
  */
 void page_set_partner(hpa_t page, hpa_t partner);
 hpa_t page_partner(hpa_t page);

@@ -32,14 +32,12 @@ static void caches_flush(const u8 *bytes, u64 len_bytes)
 void page_give(hpa_t page, enum level level)
 {
     caches_flush(phys_to_virt(page), level_bytes(level));
-    for (u64 at = 0; at < level_bytes(level); at += PAGE_BYTES)
-        paging_hide_page(hpa(page.raw + at));
+    paging_hide_page(page, level);
 }
 
 void page_regain(hpa_t page, enum level level)
 {
-    for (u64 at = 0; at < level_bytes(level); at += PAGE_BYTES)
-        paging_show_page(hpa(page.raw + at));
+    paging_show_page(page, level);
 }
 
 enum error page_hand_over(hpa_t page, enum level level, struct page_cache *pairs)

@@ -132,9 +132,9 @@ static void pamts_move(enum pamt_owner owner)
             hpa_t page = hpa(plan.pamts[i].first.raw + k * PAGE_BYTES);
             /* Their cache lines are written back with all others, before KEY.CONFIG. */
             if (owner == PAMT_OF_MODULE)
-                paging_hide_page(page);
+                paging_hide_page(page, LEVEL_4K);
             else
-                paging_show_page(page);
+                paging_show_page(page, LEVEL_4K);
         }
     }
 }

@@ -34,50 +34,51 @@ static enum error entry_error(struct tdx_status status, enum tdh_leaf leaf, gfn_
 }
 
 /* Gives `page` (R8) to a leaf that puts it into the entry; a refusal leaves it ours. */
-static enum error entry_fill(struct td *td, struct vcpu_caches *caches, enum tdh_leaf leaf,
-                             gfn_t frame, enum level level, hpa_t page)
+static enum error entry_fill(struct td *td, enum tdh_leaf leaf, gfn_t frame, enum level level,
+                             hpa_t page, struct page_cache *pairs)
 {
     struct tdx_regs regs;
     /* A table is one page whatever the level of the entry that points to it. */
     enum level given = leaf == TDH_MEM_SEPT_ADD ? LEVEL_4K : level;
     entry_operands(&regs, td, frame, level);
     regs.gpr[GPR_R8] = page.raw;
-    enum error error = page_hand_over(page, given, &caches->metadata_pages);
+    enum error error = page_hand_over(page, given, pairs);
     if (error)
         return error;
     error = entry_error(seamcall(leaf, &regs), leaf, frame, level);
     if (error)
-        page_keep(page, given, &caches->metadata_pages);
+        page_keep(page, given, pairs);
     return error;
 }
 
 static enum error link_table(void *owner, struct vcpu_caches *caches, gfn_t frame, enum level level,
                              hpa_t table)
 {
-    return entry_fill(owner, caches, TDH_MEM_SEPT_ADD, frame, level, table);
+    return entry_fill(owner, TDH_MEM_SEPT_ADD, frame, level, table, &caches->metadata_pages);
 }
 
 static enum error add_leaf(void *owner, struct vcpu_caches *caches, gfn_t frame, hpa_t page,
                            hpa_t source)
 {
+    struct page_cache *pairs = &caches->metadata_pages;
     struct td *td = owner;
     struct tdx_regs regs;
     entry_operands(&regs, td, frame, LEVEL_4K);
     regs.gpr[GPR_R8] = page.raw;
     regs.gpr[GPR_R9] = source.raw;
-    enum error error = page_hand_over(page, LEVEL_4K, &caches->metadata_pages);
+    enum error error = page_hand_over(page, LEVEL_4K, pairs);
     if (error)
         return error;
     error = entry_error(seamcall(TDH_MEM_PAGE_ADD, &regs), TDH_MEM_PAGE_ADD, frame, LEVEL_4K);
     if (error)
-        page_keep(page, LEVEL_4K, &caches->metadata_pages);
+        page_keep(page, LEVEL_4K, pairs);
     return error;
 }
 
 static enum error set_leaf(void *owner, struct vcpu_caches *caches, gfn_t frame, enum level level,
                            hpa_t page)
 {
-    return entry_fill(owner, caches, TDH_MEM_PAGE_AUG, frame, level, page);
+    return entry_fill(owner, TDH_MEM_PAGE_AUG, frame, level, page, &caches->metadata_pages);
 }
 
 static enum error block(void *owner, gfn_t frame, enum level level)
@@ -168,18 +169,17 @@ static enum error demote(void *owner, struct vcpu_caches *caches, gfn_t frame, e
     if (error)
         return error;
     error = pamt_demote_begin(page, level, pairs, pair);
-    if (error) {
-        page_keep(table, LEVEL_4K, pairs);
-        return error;
+    if (!error) {
+        entry_operands(&regs, owner, frame, level);
+        regs.gpr[GPR_R8] = table.raw;
+        /* No tables of nested guests. */
+        regs.gpr[GPR_R9] = regs.gpr[GPR_R10] = regs.gpr[GPR_R11] = ~0ull;
+        regs.gpr[GPR_R12] = pair[0].raw;
+        regs.gpr[GPR_R13] = pair[1].raw;
+        error =
+            entry_error(seamcall(TDH_MEM_PAGE_DEMOTE, &regs), TDH_MEM_PAGE_DEMOTE, frame, level);
+        pamt_demote_end(page, level, pairs, error);
     }
-    entry_operands(&regs, owner, frame, level);
-    regs.gpr[GPR_R8] = table.raw;
-    /* No tables of nested guests. */
-    regs.gpr[GPR_R9] = regs.gpr[GPR_R10] = regs.gpr[GPR_R11] = ~0ull;
-    regs.gpr[GPR_R12] = pair[0].raw;
-    regs.gpr[GPR_R13] = pair[1].raw;
-    error = entry_error(seamcall(TDH_MEM_PAGE_DEMOTE, &regs), TDH_MEM_PAGE_DEMOTE, frame, level);
-    pamt_demote_end(page, level, pairs, error);
     if (error)
         page_keep(table, LEVEL_4K, pairs);
     return error;
@@ -193,9 +193,10 @@ static enum error promote(void *owner, gfn_t frame, enum level level, hpa_t page
     if (tdx_status_code(status) == TDX_EPT_INVALID_PROMOTE_CONDITIONS)
         return ERR_STATE;
     enum error error = entry_error(status, TDH_MEM_PAGE_PROMOTE, frame, level);
-    if (!error)
-        pamt_promoted(page, level, NULL);
-    return error ? error : page_recover(owner, frame, table, LEVEL_4K);
+    if (error)
+        return error;
+    pamt_promoted(page, level, NULL);
+    return page_recover(owner, frame, table, LEVEL_4K);
 }
 
 static void hold_vcpus(void *owner)

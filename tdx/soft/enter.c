@@ -66,10 +66,18 @@ static enum zero_step_verdict zero_step_check(struct run *run)
     return ZERO_STEP_REFUSED;
 }
 
+static void shared_entry_copy(u64 *to, u64 entry)
+{
+    if (__atomic_load_n(to, __ATOMIC_RELAXED) != entry)
+        __atomic_store_n(to, entry, __ATOMIC_RELAXED);
+}
+
 /*
  * One EPT serves private and shared addresses: the entries that lie behind the SHARED bit are the
  * VMM's, taken over at each entry. They are in the root, or, where a 5-level EPT holds 48-bit
- * addresses, in the table behind the root's first entry.
+ * addresses, in the table behind the root's first entry. Other vCPUs may do the same, and the VMM
+ * may change its entries at the same time: each entry is read and written whole, and only where
+ * it differs.
  */
 static void shared_half_copy(const struct run *run)
 {
@@ -91,7 +99,7 @@ static void shared_half_copy(const struct run *run)
     const u64 *from = from_table ? seam_page(from_table) : NULL;
     u64 *to = seam_page(to_table);
     for (u64 i = gpa_shared_bit(run->tdcs) >> shift; i < limit; i++)
-        to[i] = from ? from[i] : 0;
+        shared_entry_copy(&to[i], from ? __atomic_load_n(&from[i], __ATOMIC_RELAXED) : 0);
 }
 
 /* What the VMM answers to the guest's TDG.VP.VMCALL. */

@@ -33,7 +33,7 @@ void pamt_page_mark(const struct tdmr *tdmr, u64 address, bool is_marked)
 bool pamt_page_is_marked(const struct tdmr *tdmr, u64 address)
 {
     u64 bit;
-    _Atomic u64 *word = mark_word(tdmr, address, &bit);
+    const _Atomic u64 *word = mark_word(tdmr, address, &bit);
     return *word & bit;
 }
 

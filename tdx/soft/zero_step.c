@@ -32,12 +32,15 @@ bool zero_step_is_suspected(const struct tdvps *vcpu)
     return vcpu->fault_page_count != 0;
 }
 
-static bool page_is_accessible(const struct run *run, u64 page)
+/* The guest would not fault to the VMM again: it has the page, or gets a #VE to accept it. */
+static bool page_is_served(const struct run *run, u64 page)
 {
     struct sept_walk walk;
 
     (void)sept_walk(&run->td, page, LEVEL_4K, &walk);
-    return sept_entry_state(walk.value) == SEPT_MAPPED;
+    enum sept_state state = sept_entry_state(walk.value);
+    return state == SEPT_MAPPED ||
+           (state == SEPT_PENDING && !(run->tdcs->td_ctls & TD_CTLS_PENDING_VE_DISABLE));
 }
 
 bool zero_step_is_served(struct run *run, u64 *missing)
@@ -45,7 +48,7 @@ bool zero_step_is_served(struct run *run, u64 *missing)
     struct tdvps *vcpu = run->vcpu;
 
     for (u32 i = 0; i < vcpu->fault_page_count; i++) {
-        if (!page_is_accessible(run, vcpu->fault_pages[i])) {
+        if (!page_is_served(run, vcpu->fault_pages[i])) {
             *missing = vcpu->fault_pages[i];
             return false;
         }

@@ -80,13 +80,13 @@ static u8 *hidden_flag(hpa_t page)
     return &hidden[offset / PAGE_BYTES];
 }
 
-void paging_hide_page(hpa_t page)
+void paging_hide_page(hpa_t page, enum level level)
 {
-    *hidden_flag(page) = 1;
+    memset(hidden_flag(page), 1, level_pages(level));
 }
-void paging_show_page(hpa_t page)
+void paging_show_page(hpa_t page, enum level level)
 {
-    *hidden_flag(page) = 0;
+    memset(hidden_flag(page), 0, level_pages(level));
 }
 bool paging_page_is_hidden(hpa_t page)
 {

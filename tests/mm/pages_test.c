@@ -96,7 +96,7 @@ static void a_hidden_page_is_allocated_and_freed_untouched(void **state)
     (void)state;
     hpa_t page;
     assert_int_equal(page_allocate(PAGE_EXTERNAL, &page), OK);
-    paging_hide_page(page);
+    paging_hide_page(page, LEVEL_4K);
     page_free(page);
     hpa_t again;
     assert_int_equal(page_allocate(PAGE_EXTERNAL, &again), OK);
@@ -177,6 +177,173 @@ static void a_wrong_free_panics(void **state)
     assert_true(panics(leak, page));
 }
 
+/* --- Against a list of owners -------------------------------------------------------------------
+ */
+
+#define OPERATIONS 100000
+#define LARGE (2 * MIB / PAGE_BYTES)
+#define GIVEN_MAX 4096
+
+static u8 owners[PAGES]; /* what the allocator should think; PAGE_FREE where it has none */
+static struct {
+    u64 index, count;
+} given[GIVEN_MAX];
+static u32 given_count;
+static u64 seed;
+
+static u64 any(u64 below)
+{
+    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+    return (seed >> 33) % below;
+}
+
+static void take(hpa_t page, u64 count, enum page_owner owner)
+{
+    u64 index = (page.raw - HOST_MEMORY_START) / PAGE_BYTES;
+    for (u64 i = 0; i < count; i++) {
+        assert_int_equal(owners[index + i], PAGE_FREE);
+        owners[index + i] = (u8)owner;
+    }
+    assert_true(given_count < GIVEN_MAX);
+    given[given_count].index = index;
+    given[given_count++].count = count;
+}
+
+static bool free_run_exists(u64 count, u64 align)
+{
+    for (u64 i = 0; i + count <= PAGES; i++) {
+        u64 len = 0;
+        if (at(i).raw / PAGE_BYTES % align)
+            continue;
+        while (len < count && owners[i + len] == PAGE_FREE)
+            len++;
+        if (len == count)
+            return true;
+    }
+    return false;
+}
+
+static void allocate_any(void)
+{
+    enum page_owner owner = PAGE_VMM + (enum page_owner)any(PAGE_LEAKED - PAGE_VMM);
+    hpa_t page, some[8];
+    u64 count = 1 + any(8);
+    switch (any(5)) {
+    case 0:
+        if (page_allocate(owner, &page) == OK)
+            take(page, 1, owner);
+        else
+            assert_false(free_run_exists(1, 1));
+        break;
+    case 1:
+        if (page_allocate_level(owner, LEVEL_2M, &page) == OK)
+            take(page, LARGE, owner);
+        else
+            assert_false(free_run_exists(LARGE, LARGE));
+        break;
+    case 2:
+        if (pages_allocate(owner, count, 4, &page) == OK)
+            take(page, count, owner);
+        else
+            assert_false(free_run_exists(count, 4));
+        break;
+    case 3:
+        count = pages_allocate_some(owner, some, (u32)count);
+        for (u64 i = 0; i < count; i++)
+            take(some[i], 1, owner);
+        break;
+    default:
+        count = any(PAGES);
+        if (count >= 700 && count < 1000)
+            break; /* no memory there */
+        bool is_free = owners[count] == PAGE_FREE;
+        assert_int_equal(page_allocate_at(owner, at(count)), is_free);
+        if (is_free)
+            take(at(count), 1, owner);
+    }
+}
+
+static void free_any(void)
+{
+    if (!given_count)
+        return;
+    u32 which = (u32)any(given_count);
+    u64 index = given[which].index, count = given[which].count;
+    enum page_owner owner = owners[index];
+    if (count == LARGE) {
+        assert_true(page_is_owned(at(index), LEVEL_2M, owner));
+        if (any(2)) {
+            page_set_owner_level(at(index), LEVEL_2M, PAGE_SHARED);
+            assert_true(page_is_owned(at(index), LEVEL_2M, PAGE_SHARED));
+            page_set_owner(at(index + any(LARGE)), PAGE_EXTERNAL);
+            assert_false(page_is_owned(at(index), LEVEL_2M, PAGE_SHARED));
+        }
+        page_free_level(at(index), LEVEL_2M);
+    } else {
+        for (u64 i = 0; i < count; i++)
+            assert_int_equal(page_owner(at(index + i)), owner);
+        if (any(2))
+            pages_free(at(index), count);
+        else
+            for (u64 i = 0; i < count; i++)
+                pages_free_some((hpa_t[]){at(index + i)}, 1);
+    }
+    memset(&owners[index], PAGE_FREE, count);
+    given[which] = given[--given_count];
+}
+
+static void any_order_of_calls_agrees_with_a_list_of_owners(void **state)
+{
+    (void)state;
+    struct pages_stats before = statistics();
+    seed = 20240229;
+    given_count = 0;
+    hpa_t page;
+    /* Learn which pages are there, and leave the rest out of the list. */
+    memset(owners, 0xff, sizeof owners);
+    while (page_allocate(PAGE_VMM, &page) == OK)
+        owners[(page.raw - HOST_MEMORY_START) / PAGE_BYTES] = PAGE_FREE;
+    for (u64 i = 0; i < PAGES; i++)
+        if (owners[i] == PAGE_FREE)
+            page_free(at(i));
+    for (u32 i = 0; i < OPERATIONS; i++) {
+        /* Now fuller, now emptier. */
+        if (any(100) < (i / 2000 % 2 ? 35 : 60) && given_count + 8 < GIVEN_MAX)
+            allocate_any();
+        else
+            free_any();
+    }
+    while (given_count)
+        free_any();
+    struct pages_stats after = statistics();
+    assert_memory_equal(&before, &after, sizeof before);
+}
+
+static void single_pages_leave_whole_blocks_alone(void **state)
+{
+    (void)state;
+    hpa_t large[16], page, small[LARGE];
+    u32 count = 0, again = 0;
+    while (page_allocate_level(PAGE_PRIVATE, LEVEL_2M, &large[count]) == OK)
+        count++;
+    assert_true(count >= 7);
+    for (u32 i = 0; i < count; i++)
+        page_free_level(large[i], LEVEL_2M);
+    /* One is broken, and all single pages come from it and from the ends. */
+    for (u32 i = 0; i < LARGE; i++)
+        assert_int_equal(page_allocate(PAGE_PRIVATE, &small[i]), OK);
+    while (page_allocate_level(PAGE_PRIVATE, LEVEL_2M, &page) == OK)
+        large[again++] = page;
+    assert_true(again >= count - 1);
+    for (u32 i = 0; i < LARGE; i++)
+        page_free(small[i]);
+    while (again)
+        page_free_level(large[--again], LEVEL_2M);
+    while (page_allocate_level(PAGE_PRIVATE, LEVEL_2M, &page) == OK)
+        large[again++] = page;
+    assert_int_equal(again, count);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +353,8 @@ int main(void)
         cmocka_unit_test_setup(a_run_is_contiguous_aligned_and_free, setup),
         cmocka_unit_test_setup(a_zeroed_page_is_zeroed_though_it_was_dirty, setup),
         cmocka_unit_test_setup(a_wrong_free_panics, setup),
+        cmocka_unit_test_setup(any_order_of_calls_agrees_with_a_list_of_owners, setup),
+        cmocka_unit_test_setup(single_pages_leave_whole_blocks_alone, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

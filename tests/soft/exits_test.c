@@ -396,6 +396,21 @@ static void a_triple_fault_ends_the_vcpu_and_an_unknown_exit_the_td(void **state
 
 #define T(name) cmocka_unit_test_setup_teardown(name, fresh, done)
 
+/* Else a guest that was late to accept a page would never be entered again. */
+static void a_pending_page_is_served_if_the_guest_hears_of_it_itself(void **state)
+{
+    (void)state;
+    u64 missing = 0, *root = seam_page(run.td.tdr->tdcx[3]);
+    for (u32 i = 0; i < 7; i++)
+        assert_int_equal(violates(0x8000, EPT_VIOLATION_READ), OUTCOME_EXIT);
+    root[0] = sept_entry_leaf(0, SEPT_PENDING);
+    run.tdcs->td_ctls = TD_CTLS_PENDING_VE_DISABLE;
+    assert_false(zero_step_is_served(&run, &missing));
+    run.tdcs->td_ctls = 0;
+    assert_true(zero_step_is_served(&run, &missing));
+    assert_false(zero_step_is_suspected(run.vcpu));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -418,6 +433,7 @@ int main(void)
         T(mmio_is_the_guests_unless_the_vmm_suppresses_it),
         T(an_address_beyond_the_width_is_a_page_fault),
         T(zero_stepping_is_suspected_from_the_seventh_fault_in_a_row),
+        T(a_pending_page_is_served_if_the_guest_hears_of_it_itself),
         T(a_triple_fault_ends_the_vcpu_and_an_unknown_exit_the_td),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,7 +10,7 @@ spans_TEST := tests/tdx/spans_test.c
 spans_SOURCES := tdx/spans.c
 
 # The machine around the driver, and a module that agrees to everything.
-TDX_TEST_MACHINE := tests/tdx/environment.c boot/machine.c boot/lock.c mm/pages.c
+TDX_TEST_MACHINE := tests/tdx/environment.c boot/machine.c boot/lock.c mm/pages.c mm/free_map.c
 TDX_TEST_FAKE := tests/tdx/fake_module.c
 TDX_START := tdx/seamcall.c tdx/status.c tdx/module.c tdx/hardware.c tdx/platform.c \
              tdx/module_fields.c tdx/packages.c tdx/keys.c tdx/tdmr.c tdx/spans.c tdx/handover.c \
@@ -29,7 +29,7 @@ TDX_LIFE := tdx/td.c tdx/td_params.c tdx/td_memory.c tdx/td_vcpu.c tdx/td_enter.
 
 td_TEST := tests/tdx/td_test.c
 td_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) \
-              mm/mirror.c mm/mirror_change.c mm/mirror_remove.c mm/mirror_size.c mm/mirror_destroy.c mm/mirror_audit.c
+              $(wildcard mm/mirror*.c)
 
 HOST_TESTS += enter
 
@@ -44,8 +44,7 @@ SOFT_CORE := $(filter-out tdx/soft/seam.c tdx/soft/processor.c tdx/soft/offsets.
 
 soft_life_TEST := tests/tdx/soft_life_test.c
 soft_life_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.c \
-                     mm/mirror.c mm/mirror_change.c mm/mirror_remove.c mm/mirror_size.c mm/mirror_destroy.c \
-                     mm/mirror_audit.c boot/names.c $(SOFT_CORE)
+                     $(wildcard mm/mirror*.c) boot/names.c $(SOFT_CORE)
 
 HOST_TESTS += pamt
 
@@ -61,3 +60,20 @@ $(BUILD)/host/call: $(BUILD)/host/tdx/seamcall.asm.o
 $(BUILD)/host/tdx/seamcall.asm.o: tdx/seamcall.asm
 	@mkdir -p $(@D)
 	$(NASM) -f elf64 -Wall $< -o $@
+
+HOST_TESTS += walks
+
+SOFT_LIFE := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.c mm/caches.c \
+             $(wildcard mm/mirror*.c) boot/names.c \
+             $(SOFT_CORE)
+
+walks_TEST := tests/tdx/walks_test.c
+walks_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c tests/tdx/walk_ops.c tests/tdx/walk_run.c \
+                 tests/tdx/walk_memory.c tests/tdx/walk_reference.c tests/tdx/walk_shrink.c
+
+# Threads on the same memory: under the thread sanitizer alone.
+HOST_TSAN_TESTS += threads
+
+threads_TEST := tests/tdx/threads_test.c
+threads_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c tests/tdx/walk_ops.c tests/tdx/threads_guest.c \
+                   tests/tdx/threads_vmm.c

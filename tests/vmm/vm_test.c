@@ -126,6 +126,11 @@ void ept_destroy(struct ept *ept)
     epts--;
 }
 
+bool pamt_is_dynamic(void)
+{
+    return false;
+}
+
 enum error mirror_audit(struct mirror *mirror, char message[AUDIT_MESSAGE_BYTES])
 {
     (void)mirror;
@@ -137,11 +142,6 @@ enum error pamt_audit(char message[AUDIT_MESSAGE_BYTES])
 {
     message[0] = 0;
     return OK;
-}
-
-bool pamt_is_dynamic(void)
-{
-    return false;
 }
 
 void pamt_statistics(struct pamt_stats *stats)
