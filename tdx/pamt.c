@@ -274,12 +274,18 @@ void pamt_unreference(hpa_t page, enum level level, struct page_cache *pairs)
     _Atomic u64 *region = pamt_is_dynamic() && level == LEVEL_4K ? region_of(page) : NULL;
     if (!region)
         return;
-    /* Our own page is counted, so that nobody else can be at an edge now. */
+    /*
+     * Our own page is counted, so that nobody else can be at an edge now. It is not where its TD
+     * is broken since a promotion: the module then has no 4 KiB pages here.
+     */
     u64 old = atomic_load(region);
     bool is_last;
-    do
+    do {
+        if (!(old & REGION_COUNT_MASK))
+            return;
         is_last = (old & REGION_COUNT_MASK) == 1;
-    while (!atomic_compare_exchange_weak(region, &old, is_last ? old - 1 + REGION_BUSY : old - 1));
+    } while (
+        !atomic_compare_exchange_weak(region, &old, is_last ? old - 1 + REGION_BUSY : old - 1));
     if (is_last)
         atomic_store(region, pair_remove(page, pairs, old));
 }

@@ -24,6 +24,8 @@
 #define PAGES_MAPPED 20
 #define VCPUS 2
 #define MAPPED_START 0x40000000
+#define LARGE_START 0x41000000
+#define PAGES_CUT 7
 
 static const struct memory_range plain[] = {{MIB, 128 * MIB, MEMORY_FREE}};
 static const struct memory_range pieces[] = {
@@ -113,10 +115,26 @@ static enum error td_map_and_remove(void)
                                &done);
 }
 
+/* A large page is mapped, split, joined, and split again by the removal of its first part. */
+static enum error td_split_and_join(void)
+{
+    gfn_t first = gpa_to_gfn(gpa(LARGE_START)), done;
+    enum error error = mirror_map(&td.mirror, &caches, first, LEVEL_2M);
+    if (!error)
+        error = mirror_demote(&td.mirror, &caches, first, LEVEL_4K);
+    if (!error)
+        error = mirror_promote(&td.mirror, first, LEVEL_2M);
+    return error ? error
+                 : mirror_remove_range(&td.mirror, &caches, first, (gfn_t){first.raw + PAGES_CUT},
+                                       &done);
+}
+
 static enum error td_live(void)
 {
     enum error error = td_build();
-    return error ? error : td_map_and_remove();
+    if (!error)
+        error = td_map_and_remove();
+    return error ? error : td_split_and_join();
 }
 
 static u64 leaked_pages(void)
@@ -195,6 +213,11 @@ static void life_check(void)
     assert_int_equal(td_map_and_remove(), OK);
     audit_check();
     assert_int_equal(td.mirror.stats.leaves[LEVEL_4K], PAGES_ADDED + PAGES_MAPPED / 2);
+    assert_int_equal(td_split_and_join(), OK);
+    audit_check();
+    assert_int_equal(td.mirror.stats.leaves[LEVEL_4K],
+                     PAGES_ADDED + PAGES_MAPPED / 2 + 512 - PAGES_CUT);
+    assert_int_equal(td.mirror.stats.promoted, 1);
     assert_int_equal(td_destroy(&td), OK);
     assert_int_equal(td.mirror.stats.external_taken, td.mirror.stats.external_returned);
     assert_int_equal(leaked_pages(), 0);
@@ -478,7 +501,6 @@ int main(void)
         cmocka_unit_test(every_call_is_refused_in_turn),
         cmocka_unit_test(every_call_is_busy_in_turn),
     };
-    host_log_echo(true);
     int failed = cmocka_run_group_tests_name("static PAMT", tests, NULL, NULL);
     environment_newer_module = true;
     return failed + cmocka_run_group_tests_name("dynamic PAMT", tests, NULL, NULL);

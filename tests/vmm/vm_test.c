@@ -150,6 +150,17 @@ enum error mirror_audit(struct mirror *mirror, char message[AUDIT_MESSAGE_BYTES]
     return OK;
 }
 
+enum error pamt_audit(char message[AUDIT_MESSAGE_BYTES])
+{
+    message[0] = 0;
+    return OK;
+}
+
+void pamt_statistics(struct pamt_stats *stats)
+{
+    *stats = (struct pamt_stats){};
+}
+
 void vcpu_caches_init(struct vcpu_caches *caches, u32 metadata_pages)
 {
     (void)metadata_pages;
