@@ -133,11 +133,6 @@ u32 vmx_ept_features(void)
     return EPT_FEATURE_2M;
 }
 
-void pamt_statistics(struct pamt_stats *stats)
-{
-    *stats = (struct pamt_stats){0};
-}
-
 bool pamt_is_dynamic(void)
 {
     return false;
