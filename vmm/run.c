@@ -14,10 +14,6 @@
 
 #define CONSOLE_POLL_US 10000
 
-/* TDG.MEM.PAGE.ACCEPT's exit: the level that was asked for, in RDX. */
-#define ACCEPT_LEVEL_SHIFT 32
-#define ACCEPT_LEVEL_MASK 7
-
 static const char *const kind_names[TD_EXIT_KINDS] = {
     [TD_EXIT_RETRY] = "retry",
     [TD_EXIT_VMCALL] = "TDVMCALL",
@@ -163,12 +159,11 @@ static void end_for_access(struct vcpu *vcpu, const struct td_exit *exit, enum v
     vm_end(vcpu->vm, end);
 }
 
-static enum fault_kind fault_kind(const struct vcpu *vcpu, const struct td_exit *exit)
+static enum fault_kind fault_kind(const struct td_exit *exit)
 {
-    u64 level = vcpu->td.regs.gpr[GPR_RDX] >> ACCEPT_LEVEL_SHIFT & ACCEPT_LEVEL_MASK;
     if (exit->detail != TD_EXIT_DETAIL_ACCEPT)
         return FAULT_ACCESS;
-    return level == LEVEL_2M ? FAULT_ACCEPT_2M : FAULT_ACCEPT_4K;
+    return exit->accept_level == LEVEL_2M ? FAULT_ACCEPT_2M : FAULT_ACCEPT_4K;
 }
 
 static void serve_ept_violation(struct vcpu *vcpu, const struct td_exit *exit)
@@ -182,7 +177,7 @@ static void serve_ept_violation(struct vcpu *vcpu, const struct td_exit *exit)
         end_for_access(vcpu, exit, VM_END_BAD_ACCESS);
         return;
     }
-    switch (memory_fault(vcpu, gpa_to_gfn(exit->address), fault_kind(vcpu, exit))) {
+    switch (memory_fault(vcpu, gpa_to_gfn(exit->address), fault_kind(exit))) {
     case OK:
     case ERR_BUSY: /* the guest faults again; whatever waits is served first */
         return;

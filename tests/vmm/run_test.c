@@ -23,7 +23,7 @@ static struct vcpu *vcpu;
 
 static struct script {
     struct td_exit exit;
-    u64 r10, r11, r12, r13, rdx;
+    u64 r10, r11, r12, r13;
 } script[SCRIPT_MAX];
 static u32 scripted, entered;
 static u64 reply_r10[SCRIPT_MAX + 1]; /* what each entry handed to the guest */
@@ -44,7 +44,6 @@ void td_vcpu_enter(struct td_vcpu *td, struct td_exit *exit)
     td->regs.gpr[GPR_R11] = line->r11;
     td->regs.gpr[GPR_R12] = line->r12;
     td->regs.gpr[GPR_R13] = line->r13;
-    td->regs.gpr[GPR_RDX] = line->rdx;
     *exit = line->exit;
 }
 
@@ -173,11 +172,23 @@ static void a_private_fault_is_resolved(void **state)
     next_violation(0x200000);
     struct script *accept = next_violation(0x400000);
     accept->exit.detail = TD_EXIT_DETAIL_ACCEPT;
-    accept->rdx = 1ull << 32 | 1;
+    accept->exit.accept_level = LEVEL_2M;
     ends(VM_END_BY_USER);
     assert_false(hpa_is_none(fakes.mirror[0x200]));
     assert_true(hpa_is_none(fakes.mirror[0x201]));
     assert_false(hpa_is_none(fakes.mirror[0x5ff]));
+    /* A large page was tried first. */
+    assert_int_equal(fakes.large_maps, 1);
+}
+
+static void a_small_accept_of_a_large_page_splits_it(void **state)
+{
+    (void)state;
+    next_violation(0x400000)->exit.detail = TD_EXIT_DETAIL_ACCEPT;
+    fakes.lookup_level = LEVEL_2M;
+    ends(VM_END_BY_USER);
+    assert_int_equal(fakes.demotions, 1);
+    assert_int_equal(fakes.large_maps, 0);
 }
 
 static void a_busy_fault_is_the_guest_s_to_repeat(void **state)
@@ -312,6 +323,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(every_kind_is_counted_and_served),
         TEST(a_private_fault_is_resolved),
+        TEST(a_small_accept_of_a_large_page_splits_it),
         TEST(a_busy_fault_is_the_guest_s_to_repeat),
         TEST(bad_accesses_end_the_guest),
         TEST(crashes_are_told_apart),
