@@ -21,6 +21,9 @@ void vcpu_caches_init(struct vcpu_caches *caches, u32 metadata_pages)
     caches->metadata_pages = tables;
     caches->metadata_pages.owner = PAGE_PAMT;
     caches->metadata_pages.minimum = metadata_pages;
+    caches->shared_pages = tables;
+    caches->shared_pages.owner = PAGE_SHARED;
+    caches->shared_pages.minimum = 1;
     caches->private_large = (struct page_cache){
         .minimum = 1,
         .capacity = LARGE_CACHE_CAPACITY,
@@ -29,10 +32,12 @@ void vcpu_caches_init(struct vcpu_caches *caches, u32 metadata_pages)
     };
 }
 
-/* Tables start with every entry absent; what the module is given, the module initialises. */
+/* Tables start with every entry absent, a guest's memory with what is no one else's; what the
+ * module is given, the module initialises. */
 static enum error page_for(const struct page_cache *cache, hpa_t *page)
 {
-    if (cache->owner == PAGE_MIRROR_TABLE || cache->owner == PAGE_DIRECT_TABLE)
+    if (cache->owner == PAGE_MIRROR_TABLE || cache->owner == PAGE_DIRECT_TABLE ||
+        cache->owner == PAGE_SHARED)
         return page_allocate_zeroed(cache->owner, page);
     return page_allocate_level(cache->owner, cache->level, page);
 }
@@ -78,6 +83,7 @@ void vcpu_caches_drain(struct vcpu_caches *caches)
     page_cache_drain(&caches->private_large);
     page_cache_drain(&caches->metadata_pages);
     page_cache_drain(&caches->direct_tables);
+    page_cache_drain(&caches->shared_pages);
 }
 
 hpa_t page_cache_take(struct page_cache *cache)

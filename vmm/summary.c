@@ -8,9 +8,23 @@
 
 typedef unsigned long long number; /* what %llu takes */
 
+static void collect_vm(struct vm_result *result, const struct vm *vm)
+{
+    const struct vcpu *vcpu = vm->vcpus[0];
+    result->leaves[LEVEL_4K] = vm->direct.leaves;
+    result->tables = vm->direct.tables;
+    for (u32 i = 0; i < EXIT_REASON_LIMIT; i++)
+        result->vmx_exits[i] = vcpu->vmx.exits[i];
+    result->msrs_refused = vcpu->msrs_refused;
+}
+
 void summary_collect(struct vm_result *result, struct vm *vm)
 {
     result->end = vm->end;
+    if (!vm_is_td(vm)) {
+        collect_vm(result, vm);
+        return;
+    }
     result->private_pages = mirror_private_pages(&vm->td.mirror);
     for (enum level level = LEVEL_4K; level < MIRROR_LEAF_LEVELS; level++)
         result->leaves[level] = vm->td.mirror.stats.leaves[level];
@@ -134,15 +148,38 @@ static void print_last_line(const struct vm *vm, const struct vm_result *result)
         log_line("tain: guest %s ended: %s", name, text);
 }
 
-void summary_print(const struct vm *vm, const struct vm_result *result)
+static void print_vm(const struct vm *vm, const struct vm_result *result)
 {
-    print_time(vm);
+    log_line("summary: pages: %llu at the end; %llu copied, %llu mapped by faults; %llu EPT tables",
+             (number)result->leaves[LEVEL_4K], (number)vm->initial_pages,
+             (number)vm->memory.faulted, (number)result->tables);
+    for (u32 i = 0; i < EXIT_REASON_LIMIT; i++) {
+        if (result->vmx_exits[i])
+            log_line("summary: exits: %s: %llu", exit_reason_name(i), (number)result->vmx_exits[i]);
+    }
+    if (result->msrs_refused)
+        log_line("summary: MSR accesses refused: %llu", (number)result->msrs_refused);
+    log_line("summary: audit: %s", result->audit ? "not all pages are where they were mapped"
+                                                 : "every page is mapped once");
+}
+
+static void print_td(const struct vm *vm, const struct vm_result *result)
+{
     print_memory(vm, result);
     print_exits(result);
     print_seamcalls();
     print_measurement(vm);
     log_line("summary: audit: %s",
              result->audit ? result->audit_message : "mirror and external table agree");
+}
+
+void summary_print(const struct vm *vm, const struct vm_result *result)
+{
+    print_time(vm);
+    if (vm_is_td(vm))
+        print_td(vm, result);
+    else
+        print_vm(vm, result);
     log_line("summary: teardown: %s",
              result->destroyed ? error_name(result->destroyed) : "complete");
     print_last_line(vm, result);
