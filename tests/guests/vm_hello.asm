@@ -4,6 +4,7 @@
 
 TOUCHED equ 64 << 20                    ; bytes, above the image
 START   equ 2 << 20
+STACK   equ START + TOUCHED + (4 << 20)
 HYPERVISOR equ 1 << 31                  ; CPUID.1:ECX
 VMX        equ 1 << 5
 MARK    equ 0x1122334455667788
@@ -95,6 +96,22 @@ main:
         jne .msr
 .no_xsave:
 
+        ; An exception whose delivery needs a page that is not there yet.
+        lgdt [rel gdt_pointer]
+        lea rax, [rel breakpoint]
+        lea rbx, [rel idt + 3 * 16]
+        mov [rbx], ax
+        shr eax, 16
+        mov [rbx + 6], ax
+        lidt [rel idt_pointer]
+        mov r8, rsp
+        mov rsp, STACK
+        xor r9d, r9d
+        int3
+        mov rsp, r8
+        cmp r9, MARK & 0xffff
+        jne .exception
+
         ; First every page is read, then every page is written, then read again.
         mov rbx, START
 .zeros: cmp qword [rbx], 0
@@ -114,6 +131,8 @@ main:
         print "guest: 64 MiB were zero, and hold what was written"
         pass
 
+.exception:
+        fail "INT3"
 .shared:
         fail "a VM has a SHARED bit"
 .small:
@@ -130,3 +149,22 @@ main:
         fail "memory was not zero"
 .lost:
         fail "memory does not hold what was written"
+
+breakpoint:
+        mov r9d, MARK & 0xffff
+        iretq
+
+        align 16
+gdt:    dq 0, 0
+        dq 0x00af9b000000ffff           ; what CS and SS are from the start
+        dq 0x00cf93000000ffff
+gdt_pointer:
+        dw gdt_pointer - gdt - 1
+        dq gdt
+        align 16
+idt:    times 3 * 16 db 0
+        dw 0, 0x10, 0x8e00, 0           ; breakpoint's address is filled in
+        dq 0
+idt_pointer:
+        dw idt_pointer - idt - 1
+        dq idt
