@@ -65,7 +65,7 @@ enum error vmx_memory_fault(struct vcpu *vcpu, gfn_t frame)
 {
     struct guest_memory *memory = &vcpu->vm->memory;
     hpa_t page;
-    if (!memory_frame_is_ram(memory, frame))
+    if (frame.raw >= memory->frames)
         return ERR_RANGE;
     enum error e = map_page(vcpu, frame, &page);
     memory->faulted += !e;
