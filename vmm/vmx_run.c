@@ -102,17 +102,26 @@ static void serve_timer(struct vcpu *vcpu)
     serve_poll(vcpu);
 }
 
+static const struct cpuid_values *cpuid_line(struct vmx_vcpu *vmx, u32 leaf, u32 subleaf)
+{
+    /* Bits 31:27 tell the leaves of processor, hypervisor and extensions apart. */
+    struct vmx_cpuid_line *line = &vmx->cpuid[(leaf ^ leaf >> 27 ^ subleaf << 2) % VMX_CPUID_LINES];
+    if (!line->is_filled || line->leaf != leaf || line->subleaf != subleaf)
+        *line = (struct vmx_cpuid_line){leaf, subleaf, vmx_cpuid(leaf, subleaf), true};
+    return &line->values;
+}
+
 static void serve_cpuid(struct vcpu *vcpu)
 {
     u64 *gpr = vcpu->vmx.gpr;
     u32 leaf = (u32)gpr[GPR_RAX];
-    struct cpuid_values values = vmx_cpuid(leaf, (u32)gpr[GPR_RCX]);
+    const struct cpuid_values *values = cpuid_line(&vcpu->vmx, leaf, (u32)gpr[GPR_RCX]);
+    gpr[GPR_RAX] = values->eax;
+    gpr[GPR_RBX] = values->ebx;
+    gpr[GPR_RCX] = values->ecx;
+    gpr[GPR_RDX] = values->edx;
     if (leaf == 1 && (vmx_field(VMCS_GUEST_CR4) & CR4_OSXSAVE))
-        values.ecx |= VMX_CPUID_1_ECX_OSXSAVE;
-    gpr[GPR_RAX] = values.eax;
-    gpr[GPR_RBX] = values.ebx;
-    gpr[GPR_RCX] = values.ecx;
-    gpr[GPR_RDX] = values.edx;
+        gpr[GPR_RCX] |= VMX_CPUID_1_ECX_OSXSAVE;
     skip_instruction();
 }
 

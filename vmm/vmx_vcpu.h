@@ -15,10 +15,19 @@
 struct vcpu;
 struct shim_parameters;
 
+/* Answers of CPUID that were worked out once: they do not change while the guest runs. */
+#define VMX_CPUID_LINES 32u
+struct vmx_cpuid_line {
+    u32 leaf, subleaf;
+    struct cpuid_values values;
+    bool is_filled;
+};
+
 struct vmx_vcpu {
     u64 gpr[16]; /* in the order of GPR_...; RSP is the VMCS's (vmm/vmx_enter.asm) */
     hpa_t vmcs;  /* HPA_NONE: there is none */
     bool launched;
+    struct vmx_cpuid_line cpuid[VMX_CPUID_LINES];
     u64 exits[EXIT_REASON_LIMIT];
 };
 _Static_assert(offsetof(struct vmx_vcpu, gpr) == 0, "vmm/vmx_enter.asm");
@@ -53,15 +62,29 @@ void vmx_poll_arm(void);
 static inline u64 vmx_field(enum vmcs_field field)
 {
     u64 value;
-    if (vmread(field, &value))
-        panic("VMREAD of %s failed", vmcs_field_name(field));
+    /* A single jump, as every exit comes by here: boot/vmx.h's vmread makes both flags a number. */
+    __asm__ goto("vmread %1, %0\n\t"
+                 "jbe %l2"
+                 : "=r"(value)
+                 : "r"((u64)field)
+                 : "memory", "cc"
+                 : failed);
     return value;
+failed:
+    panic("VMREAD of %s failed", vmcs_field_name(field));
 }
 
 static inline void vmx_field_set(enum vmcs_field field, u64 value)
 {
-    if (vmwrite(field, value))
-        panic("VMWRITE of %s failed", vmcs_field_name(field));
+    __asm__ goto("vmwrite %1, %0\n\t"
+                 "jbe %l2"
+                 :
+                 : "r"((u64)field), "r"(value)
+                 : "memory", "cc"
+                 : failed);
+    return;
+failed:
+    panic("VMWRITE of %s failed", vmcs_field_name(field));
 }
 
 #endif
