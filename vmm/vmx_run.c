@@ -40,17 +40,17 @@ static void serve_poll(struct vcpu *vcpu)
     interrupts_window();
 }
 
-/* The end of a guest by an exit: one line with everything that the VMCS says of it. */
+/* The end of a guest by an exit: one line with what the VMCS says of it. */
 static void end_for_exit(struct vcpu *vcpu, enum vm_end end)
 {
     u32 reason = (u32)vmx_field(VMCS_EXIT_REASON);
-    log_line("guest %s: vCPU %u %s: exit reason %#x (%s), RIP %#llx, qualification %#llx, GPA "
-             "%#llx, event %#llx",
+    bool has_gpa = reason == EXIT_EPT_VIOLATION || reason == EXIT_EPT_MISCONFIGURATION;
+    u64 particular = vmx_field(has_gpa ? VMCS_GUEST_PHYSICAL_ADDRESS : VMCS_EXIT_INTR_INFO);
+    log_line("guest %s: vCPU %u %s: exit reason %#x (%s), RIP %#llx, qualification %#llx, %s %#llx",
              vcpu->vm->config->name, vcpu->index, vm_end_text(end), reason,
              exit_reason_name(reason & REASON_MASK), (number)vmx_field(VMCS_GUEST_RIP),
-             (number)vmx_field(VMCS_EXIT_QUALIFICATION),
-             (number)vmx_field(VMCS_GUEST_PHYSICAL_ADDRESS),
-             (number)vmx_field(VMCS_EXIT_INTR_INFO));
+             (number)vmx_field(VMCS_EXIT_QUALIFICATION), has_gpa ? "GPA" : "event",
+             (number)particular);
     vm_end(vcpu->vm, end);
 }
 

@@ -90,6 +90,26 @@ def test_a_write_to_no_memory_ends_the_vm(boot_vm):
     assert_survived(machine)
 
 
+def test_a_vm_that_halts_can_be_ended(boot_vm):
+    machine = boot_vm("vm_idle")
+    machine.expect("guest: halting with interrupts enabled")
+    machine.type("\x01m")
+    machine.expect("tain: audit of guest vm_idle: every page is mapped once", 30)
+    machine.type("\x01x")
+    assert machine.finish() == 0, machine.tail()
+    assert exits(machine, "HLT") == 1 and "ended from the console" in machine.text()
+    assert_survived(machine)
+
+
+def test_the_memory_of_a_vm_is_given_back(boot):
+    # Eight times 64 MiB are more than the machine has.
+    config = "[guest g%d]\nkind = vm\nkernel = guest.bin\nmemory = 72M\n"
+    machine = boot("".join(config % i for i in range(8)), {"guest.bin": guest_file("vm_hello")})
+    assert machine.finish() == 0, machine.tail()
+    assert machine.text().count("guest: PASS") == 8, machine.tail()
+    assert_survived(machine, vms=8)
+
+
 # In the order of tests/guests/vm_odd.asm.
 ODD = [
     ("halt", r"halted for good with interrupts disabled: exit reason 0xc \(HLT\)"),
@@ -98,7 +118,7 @@ ODD = [
     ("caches-off", r"did what a VM cannot do here: exit reason 0x1c \(CR_ACCESS\)"),
     ("unknown-msr", r"triple fault: exit reason 0x2 \(TRIPLE_FAULT\)"),
     ("string", r"did what a VM cannot do here: exit reason 0x1e \(IO\)"),
-    ("single-step", r"did what a VM cannot do here: exit reason 0 \(EXCEPTION_OR_NMI\)"),
+    ("single-step", r"did what a VM cannot do here: exit reason 0 \(EXCEPTION_OR_NMI\), .* event 0x80000301"),
     ("handler-nowhere", r"touched memory that it does not have: .* GPA 0xd00000\w+"),
 ]
 
