@@ -23,18 +23,33 @@ void vcpu_caches_init(struct vcpu_caches *caches, u32 metadata_pages)
     caches->metadata_pages = tables;
     caches->metadata_pages.owner = PAGE_PAMT;
     caches->metadata_pages.minimum = metadata_pages;
+    caches->shared_pages = tables;
+    caches->shared_pages.owner = PAGE_SHARED;
+    caches->shared_pages.minimum = 1;
     caches->private_large = (struct page_cache){
         .minimum = 1,
         .capacity = LARGE_CACHE_CAPACITY,
         .owner = PAGE_PRIVATE,
         .level = LEVEL_2M,
     };
+    caches->shared_large = caches->private_large;
+    caches->shared_large.owner = PAGE_SHARED;
 }
 
-/* Tables start with every entry absent; what the module is given, the module initialises. */
+/*
+ * Tables start with every entry absent, a guest's memory with what is no one else's; what the
+ * module is given, the module initialises.
+ */
 static bool starts_zeroed(const struct page_cache *cache)
 {
-    return cache->owner == PAGE_MIRROR_TABLE || cache->owner == PAGE_DIRECT_TABLE;
+    return cache->owner == PAGE_MIRROR_TABLE || cache->owner == PAGE_DIRECT_TABLE ||
+           cache->owner == PAGE_SHARED;
+}
+
+static void page_zero(hpa_t page, enum level level)
+{
+    for (u64 i = 0; i < level_pages(level); i++)
+        memset(phys_to_virt(hpa(page.raw + i * PAGE_BYTES)), 0, PAGE_BYTES);
 }
 
 static void small_fill(struct page_cache *cache)
@@ -42,15 +57,18 @@ static void small_fill(struct page_cache *cache)
     hpa_t *pages = &cache->pages[cache->count];
     u32 added = pages_allocate_some(cache->owner, pages, cache->capacity - cache->count);
     for (u32 i = 0; i < added && starts_zeroed(cache); i++)
-        memset(phys_to_virt(pages[i]), 0, PAGE_BYTES);
+        page_zero(pages[i], LEVEL_4K);
     cache->count += added;
 }
 
 static void large_fill(struct page_cache *cache)
 {
     while (cache->count < cache->capacity &&
-           page_allocate_level(cache->owner, cache->level, &cache->pages[cache->count]) == OK)
+           page_allocate_level(cache->owner, cache->level, &cache->pages[cache->count]) == OK) {
+        if (starts_zeroed(cache))
+            page_zero(cache->pages[cache->count], cache->level);
         cache->count++;
+    }
 }
 
 enum error page_cache_fill(struct page_cache *cache)
@@ -92,6 +110,8 @@ void vcpu_caches_drain(struct vcpu_caches *caches)
     page_cache_drain(&caches->private_large);
     page_cache_drain(&caches->metadata_pages);
     page_cache_drain(&caches->direct_tables);
+    page_cache_drain(&caches->shared_pages);
+    page_cache_drain(&caches->shared_large);
 }
 
 hpa_t page_cache_take(struct page_cache *cache)

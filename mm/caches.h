@@ -35,6 +35,8 @@ struct vcpu_caches {
     struct page_cache private_large;  /* of 2 MiB; vcpu_caches_fill leaves it alone */
     struct page_cache metadata_pages; /* for the module's metadata, where it is dynamic */
     struct page_cache direct_tables;  /* zeroed */
+    /* Zeroed memory of a VM, the second of 2 MiB; vcpu_caches_fill leaves them alone. */
+    struct page_cache shared_pages, shared_large;
 };
 
 /* `metadata_pages` is the minimum of that cache: 0, or METADATA_PAGES_MINIMUM. */

@@ -107,10 +107,10 @@ static enum error add_firmware(struct guest_image *image)
     return e;
 }
 
-static bool path_is_flat_binary(const char *path)
+bool guest_image_is_flat(const struct guest_config *config)
 {
-    size_t len = strlen(path);
-    return len > 4 && strcmp(path + len - 4, ".bin") == 0;
+    size_t len = strlen(config->kernel);
+    return len > 4 && strcmp(config->kernel + len - 4, ".bin") == 0;
 }
 
 /* A test's small guest: told how much memory there is, and left to accept it. */
@@ -158,7 +158,7 @@ enum error guest_image_build(struct guest_image *image, gpa_t gpa_shared)
     e = add_firmware(image);
     if (e)
         return e;
-    if (path_is_flat_binary(config->kernel))
+    if (guest_image_is_flat(config))
         return load_flat(image, kernel, gpa_shared);
     if (linux_is_elf(kernel))
         return linux_load_elf(image, kernel, initrd);

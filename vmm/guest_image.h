@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a TD's memory holds before it starts: a list of pieces, in the order in which they are
+ * What a guest's memory holds before it starts: a list of pieces, in the order in which they are
  * measured. Pages that no piece names are absent, and zero once the guest accepts them.
  */
 #ifndef VMM_GUEST_IMAGE_H
@@ -42,13 +42,16 @@ struct guest_image {
     u32 count;
 };
 
+/* By its name: *.bin. */
+bool guest_image_is_flat(const struct guest_config *config);
+
 /* Adds a piece. ERR_RANGE: outside the guest's memory; ERR_EXISTS: overlaps another. Logged. */
 enum error guest_image_add(struct guest_image *image, const struct guest_piece *piece);
 u64 guest_image_bytes(const struct guest_image *image);
 
 /*
  * Fills `image` for image->config: kernel, initrd, command line, tables, shim. `gpa_shared` is the
- * SHARED bit. What is wrong with a file is named in one line (ERR_INVALID, ERR_RANGE).
+ * SHARED bit; 0 for a VM. What is wrong with a file is named in one line (ERR_INVALID, ERR_RANGE).
  */
 enum error guest_image_build(struct guest_image *image, gpa_t gpa_shared);
 

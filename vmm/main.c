@@ -14,6 +14,7 @@
 #include "vmm/layout.h"
 #include "vmm/summary.h"
 #include "vmm/vm.h"
+#include "vmm/vmx_vm.h"
 
 #define STATUS_GOOD 0
 #define STATUS_BAD 1
@@ -81,6 +82,10 @@ static void touch_private_page(struct vm *vm)
 
 static void audit(struct vm *vm, struct vm_result *result)
 {
+    if (!vm_is_td(vm)) {
+        result->audit = vmx_vm_audit(vm);
+        return;
+    }
     if (test_is(TEST_CORRUPT_MIRROR) &&
         mirror_corrupt_for_test(&vm->td.mirror, gpa_to_gfn(gpa(LAYOUT_SHIM))))
         log_line("tain: test %s: there was nothing to corrupt", TEST_CORRUPT_MIRROR);
@@ -96,7 +101,7 @@ static enum error run_guest(const struct guest_config *config)
     enum error e = vm_create(&vm, config);
     if (e)
         return e;
-    if (test_is(TEST_TOUCH_PRIVATE))
+    if (vm_is_td(&vm) && test_is(TEST_TOUCH_PRIVATE))
         touch_private_page(&vm);
     result = (struct vm_result){0};
     (void)vm_run(&vm);

@@ -6,12 +6,29 @@
 #include "tdx/pamt.h"
 #include "vmm/run.h"
 #include "vmm/vmcall.h"
+#include "vmm/vmx_vm.h"
 
 typedef unsigned long long number; /* what %llu takes */
+
+static void collect_vm(struct vm_result *result, const struct vm *vm)
+{
+    const struct vcpu *vcpu = vm->vcpus[0];
+    result->private_pages = vmx_vm_pages(vm);
+    for (enum level level = LEVEL_4K; level < EPT_LEAF_LEVELS; level++)
+        result->leaves[level] = vm->direct.leaves[level];
+    result->tables = vm->direct.tables;
+    for (u32 i = 0; i < EXIT_REASON_LIMIT; i++)
+        result->vmx_exits[i] = vcpu->vmx.exits[i];
+    result->msrs_refused = vcpu->msrs_refused;
+}
 
 void summary_collect(struct vm_result *result, struct vm *vm)
 {
     result->end = vm->end;
+    if (!vm_is_td(vm)) {
+        collect_vm(result, vm);
+        return;
+    }
     result->private_pages = mirror_private_pages(&vm->td.mirror);
     for (enum level level = LEVEL_4K; level < MIRROR_LEAF_LEVELS; level++)
         result->leaves[level] = vm->td.mirror.stats.leaves[level];
@@ -145,9 +162,26 @@ static void print_last_line(const struct vm *vm, const struct vm_result *result)
         log_line("tain: guest %s ended: %s", name, text);
 }
 
-void summary_print(const struct vm *vm, const struct vm_result *result)
+static void print_vm(const struct vm *vm, const struct vm_result *result)
 {
-    print_time(vm);
+    log_line("summary: pages: %llu at the end; %llu copied, %llu mapped by faults",
+             (number)result->private_pages, (number)vm->initial_pages, (number)vm->memory.faulted);
+    log_line("summary: leaves at the end: %llu of 4 KiB, %llu of 2 MiB, %llu of 1 GiB; %llu EPT "
+             "tables",
+             (number)result->leaves[LEVEL_4K], (number)result->leaves[LEVEL_2M],
+             (number)result->leaves[LEVEL_1G], (number)result->tables);
+    for (u32 i = 0; i < EXIT_REASON_LIMIT; i++) {
+        if (result->vmx_exits[i])
+            log_line("summary: exits: %s: %llu", exit_reason_name(i), (number)result->vmx_exits[i]);
+    }
+    if (result->msrs_refused)
+        log_line("summary: MSR accesses refused: %llu", (number)result->msrs_refused);
+    log_line("summary: audit: %s", result->audit ? "not all pages are where they were mapped"
+                                                 : "every page is mapped once");
+}
+
+static void print_td(const struct vm *vm, const struct vm_result *result)
+{
     print_memory(vm, result);
     print_pamt();
     print_exits(result);
@@ -155,6 +189,15 @@ void summary_print(const struct vm *vm, const struct vm_result *result)
     print_measurement(vm);
     log_line("summary: audit: %s",
              result->audit ? result->audit_message : "mirror and external table agree");
+}
+
+void summary_print(const struct vm *vm, const struct vm_result *result)
+{
+    print_time(vm);
+    if (vm_is_td(vm))
+        print_td(vm, result);
+    else
+        print_vm(vm, result);
     log_line("summary: teardown: %s",
              result->destroyed ? error_name(result->destroyed) : "complete");
     print_last_line(vm, result);

@@ -7,11 +7,12 @@
 
 struct vm_result {
     enum vm_end end;
-    enum error audit;     /* mirror and external table, compared before the teardown */
+    enum error audit; /* of mirror and external table, or of a VM's pages, before the teardown */
     enum error destroyed; /* vm_destroy's result */
     char audit_message[AUDIT_MESSAGE_BYTES];
     u64 private_pages, shared_pages;
     u64 leaves[MIRROR_LEAF_LEVELS], tables; /* just before the teardown */
+    u64 vmx_exits[EXIT_REASON_LIMIT];       /* of a VM */
     u64 exits[TD_EXIT_KINDS], vmcalls[VMCALL_ROWS], msrs_refused;
 };
 

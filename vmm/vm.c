@@ -12,6 +12,7 @@
 #include "vmm/cpuid.h"
 #include "vmm/guest_image.h"
 #include "vmm/run.h"
+#include "vmm/vmx_vm.h"
 
 enum end_sort { CLEAN, CRASH };
 
@@ -44,8 +45,11 @@ bool vm_end_is_clean(enum vm_end end)
 static enum error check_config(const struct guest_config *config)
 {
     u64 bytes = config->memory_bytes;
-    if (config->kind != GUEST_TD)
-        return REFUSE(config, ERR_UNSUPPORTED, "%s", "kind = vm is not there yet; use kind = td");
+    if (config->kind == GUEST_VM && config->vcpus != 1)
+        return REFUSE(config, ERR_UNSUPPORTED, "kind = vm has one vCPU, not %u", config->vcpus);
+    if (config->kind == GUEST_VM && !guest_image_is_flat(config))
+        return REFUSE(config, ERR_UNSUPPORTED, "kind = vm takes a flat binary (.bin), not %s",
+                      config->kernel);
     if (!is_aligned(bytes, PAGE_BYTES) || bytes < LAYOUT_MEMORY_MIN || bytes > LAYOUT_MEMORY_MAX)
         return REFUSE(config, ERR_RANGE,
                       "memory of %llu KiB is not between %llu MiB and %llu MiB in whole pages",
@@ -115,10 +119,13 @@ static enum error create_vcpus(struct vm *vm)
         memset(vcpu, 0, sizeof *vcpu);
         vcpu->vm = vm;
         vcpu->index = i;
+        vcpu->vmx.vmcs = HPA_NONE;
         vcpu_caches_init(&vcpu->caches, pamt_is_dynamic() ? METADATA_PAGES_MINIMUM : 0);
         lapic_init(&vcpu->lapic, i);
         vm->vcpus[i] = vcpu;
         vm->vcpu_count = i + 1;
+        if (!vm_is_td(vm))
+            continue;
         struct creation creation = {.vm = vm, .vcpu = vcpu};
         cpu_run_on(i, create_vcpu_here, &creation);
         if (creation.result)
@@ -169,11 +176,38 @@ static enum error add_image(struct vm *vm, const struct guest_image *image)
     return e;
 }
 
+static enum error build_td(struct vm *vm, const struct guest_image *image)
+{
+    enum error e = create_td(vm);
+    if (!e)
+        e = create_vcpus(vm);
+    if (!e)
+        e = add_image(vm, image);
+    if (!e)
+        e = td_finalize(&vm->td);
+    if (!e)
+        e = td_measurement(&vm->td, vm->mrtd);
+    return e;
+}
+
+static enum error build_vm(struct vm *vm, const struct guest_image *image)
+{
+    enum error e = vmx_vm_create(vm);
+    if (!e)
+        e = create_vcpus(vm);
+    if (!e)
+        e = vmx_vm_add_image(vm, image);
+    if (!e)
+        e = vmx_vcpu_create(vm->vcpus[0], &image->pages->shim);
+    return e;
+}
+
 /* Reads the files first: nothing is created for a kernel that is none. */
 static enum error build(struct vm *vm, struct guest_pages *pages)
 {
     struct guest_image image = {.config = vm->config, .pages = pages};
-    enum error e = guest_image_build(&image, gpa(1ull << (tdx_module()->gpa_bits - 1)));
+    gpa_t shared_bit = vm_is_td(vm) ? gpa(1ull << (tdx_module()->gpa_bits - 1)) : gpa(0);
+    enum error e = guest_image_build(&image, shared_bit);
     if (e)
         return e;
     u64 start_tsc = tsc_read();
@@ -181,18 +215,10 @@ static enum error build(struct vm *vm, struct guest_pages *pages)
              (unsigned long long)(vm->config->memory_bytes / MIB), vm->config->vcpus,
              vm->config->vcpus == 1 ? "" : "s",
              (unsigned long long)(guest_image_bytes(&image) / KIB));
-    e = create_td(vm);
+    e = vm_is_td(vm) ? build_td(vm, &image) : build_vm(vm, &image);
     if (!e)
-        e = create_vcpus(vm);
-    if (!e)
-        e = add_image(vm, &image);
-    if (!e)
-        e = td_finalize(&vm->td);
-    if (!e)
-        e = td_measurement(&vm->td, vm->mrtd);
-    if (!e)
-        log_line("guest %s: built, %llu pages measured, %llu ticks", vm->config->name,
-                 (unsigned long long)vm->initial_pages,
+        log_line("guest %s: built, %llu pages %s, %llu ticks", vm->config->name,
+                 (unsigned long long)vm->initial_pages, vm_is_td(vm) ? "measured" : "copied",
                  (unsigned long long)(tsc_read() - start_tsc));
     return e;
 }
@@ -229,7 +255,10 @@ enum vm_end vm_run(struct vm *vm)
     vm->poll_tsc = vm->start_tsc;
     for (u32 i = 1; i < vm->vcpu_count; i++)
         cpu_start_on(i, vcpu_run, vm->vcpus[i]);
-    vcpu_run(vm->vcpus[0]);
+    if (vm_is_td(vm))
+        vcpu_run(vm->vcpus[0]);
+    else
+        vmx_vcpu_run(vm->vcpus[0]);
     for (u32 i = 1; i < vm->vcpu_count; i++)
         cpu_wait(i);
     vm->end_tsc = tsc_read();
@@ -249,8 +278,10 @@ enum error vm_destroy(struct vm *vm)
         ept_destroy(&vm->direct);
     vm->has_direct = false;
     memory_destroy(&vm->memory);
-    for (u32 i = 0; i < vm->vcpu_count; i++)
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        vmx_vcpu_destroy(vm->vcpus[i]);
         pages_free(virt_to_phys(vm->vcpus[i]), VCPU_PAGES);
+    }
     vm->vcpu_count = 0;
     return e;
 }
@@ -268,6 +299,8 @@ void vm_end(struct vm *vm, enum vm_end end)
 
 void vcpu_post(struct vcpu *vcpu, u8 vector)
 {
+    if (!vm_is_td(vcpu->vm)) /* has no local APIC */
+        return;
     td_vcpu_post(&vcpu->td, vector);
     if (vcpu->halted && vcpu->index != cpu_this()->index)
         cpu_kick(vcpu->index);
@@ -290,8 +323,20 @@ void vm_update_uart_line(struct vm *vm)
     vm_deliver(vm, &interrupt, INTERRUPT_BROADCAST);
 }
 
+static void audit_vm(struct vm *vm)
+{
+    log_line("tain: audit of guest %s: %s; pages: %llu", vm->config->name,
+             vmx_vm_audit(vm) ? "not all pages are where they were mapped"
+                              : "every page is mapped once",
+             (unsigned long long)vmx_vm_pages(vm));
+}
+
 void vm_audit(struct vm *vm)
 {
+    if (!vm_is_td(vm)) {
+        audit_vm(vm);
+        return;
+    }
     char message[AUDIT_MESSAGE_BYTES];
     const struct mirror_stats *stats = &vm->td.mirror.stats;
     enum error e = mirror_audit(&vm->td.mirror, message);

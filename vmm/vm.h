@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* One guest: its TD, memory, devices, and the loop of each vCPU. */
+/* One guest: its TD or VM, memory, devices, and the loop of each vCPU. */
 #ifndef VMM_VM_H
 #define VMM_VM_H
 
@@ -10,6 +10,7 @@
 #include "vmm/lapic.h"
 #include "vmm/memory.h"
 #include "vmm/uart.h"
+#include "vmm/vmx_vcpu.h"
 
 enum vm_end {
     VM_RUNS,
@@ -30,7 +31,8 @@ enum vmcall_row {
 
 /* A vCPU; its own processor alone touches what is not atomic. */
 struct vcpu {
-    struct td_vcpu td;
+    struct td_vcpu td;   /* of a TD alone */
+    struct vmx_vcpu vmx; /* of a VM alone */
     struct vm *vm;
     u32 index; /* also its APIC id, and the processor it runs on */
     struct vcpu_caches caches;
@@ -52,8 +54,8 @@ struct vcpu {
 struct vm {
     const struct guest_config *config;
     gpa_t shared_bit;
-    struct td td;
-    struct ept direct; /* shared GPAs, SHARED bit included */
+    struct td td;      /* of a TD alone */
+    struct ept direct; /* a TD's shared GPAs, SHARED bit included; all of a VM's */
     struct guest_memory memory;
     struct vcpu *vcpus[TD_VCPUS_MAX];
     u32 vcpu_count;
@@ -73,8 +75,8 @@ struct vm {
 };
 
 /*
- * Builds the TD of `config`: image, memory, vCPUs, measurement. On error, which is logged in one
- * line, nothing is left behind.
+ * Builds the TD or VM of `config`: image, memory, vCPUs, a TD's measurement. On error, which is
+ * logged in one line, nothing is left behind.
  */
 enum error vm_create(struct vm *vm, const struct guest_config *config);
 /* Runs every vCPU until the guest ends; the result is never VM_RUNS. */
@@ -85,11 +87,18 @@ enum vm_end vm_run(struct vm *vm);
  */
 enum error vm_destroy(struct vm *vm);
 
-/* Compares mirror and external table while the guest runs, and says what was found in one line. */
+/*
+ * While the guest runs, compares a TD's mirror and external table, or counts a VM's pages, and says
+ * what was found in one line.
+ */
 void vm_audit(struct vm *vm);
 
 /* The first end counts; every vCPU leaves the guest. The caller has logged the particulars. */
 void vm_end(struct vm *vm, enum vm_end end);
+static inline bool vm_is_td(const struct vm *vm)
+{
+    return vm->config->kind == GUEST_TD;
+}
 static inline bool vm_has_ended(const struct vm *vm)
 {
     return vm->end != VM_RUNS;

@@ -49,3 +49,11 @@ $(BUILD)/host/shim.bin: vmm/shim.asm
 HOST_TESTS += cpuid
 cpuid_TEST := tests/vmm/cpuid_test.c
 cpuid_SOURCES := vmm/cpuid.c boot/machine.c
+
+HOST_TESTS += vmx_policy
+vmx_policy_TEST := tests/vmm/vmx_policy_test.c
+vmx_policy_SOURCES := vmm/vmx_policy.c vmm/cpuid.c boot/machine.c
+
+HOST_TESTS += vmx_vm
+vmx_vm_TEST := tests/vmm/vmx_vm_test.c
+vmx_vm_SOURCES := vmm/vmx_vm.c mm/ept.c mm/ept_change.c mm/caches.c mm/pages.c mm/free_map.c boot/lock.c boot/names.c

@@ -17,6 +17,7 @@
 #include "vmm/guest_image.h"
 #include "vmm/run.h"
 #include "vmm/summary.h"
+#include "vmm/vmx_vm.h"
 
 #define STEPS_MAX 64
 
@@ -28,6 +29,7 @@ static struct guest_config config;
 static struct vm vm;
 static u32 steps, fail_at; /* steps of the build, and the one that fails (from 1) */
 static u32 tds, epts, vcpus_created, finalized, caches_live;
+static u32 vm_images, vmcs_live;
 static gpa_t added[STEPS_MAX];
 static u32 added_count;
 static enum error destroy_error;
@@ -183,6 +185,59 @@ void vcpu_run(void *argument)
     vm_end(vcpu->vm, VM_END_TRIPLE_FAULT); /* the first counts */
 }
 
+enum error vmx_vm_create(struct vm *ordinary)
+{
+    enum error e = step();
+    epts += !e;
+    ordinary->has_direct = !e;
+    return e;
+}
+
+enum error vmx_vm_add_image(struct vm *ordinary, const struct guest_image *image)
+{
+    assert_int_equal(ordinary->vcpu_count, 1);
+    assert_int_equal(image->pages->shim.rdi, 0); /* no SHARED bit */
+    assert_int_equal(image->pages->shim.rsi, config.memory_bytes);
+    enum error e = step();
+    vm_images += !e;
+    return e;
+}
+
+u64 vmx_vm_pages(const struct vm *ordinary)
+{
+    (void)ordinary;
+    return 0;
+}
+
+enum error vmx_vm_audit(struct vm *ordinary)
+{
+    (void)ordinary;
+    return OK;
+}
+
+enum error vmx_vcpu_create(struct vcpu *vcpu, const struct shim_parameters *start)
+{
+    assert_true(hpa_is_none(vcpu->vmx.vmcs));
+    assert_int_equal(start->entry, LAYOUT_FLAT_IMAGE);
+    enum error e = step();
+    vmcs_live += !e;
+    if (!e)
+        vcpu->vmx.vmcs = hpa(0x88000);
+    return e;
+}
+
+void vmx_vcpu_destroy(struct vcpu *vcpu)
+{
+    vmcs_live -= !hpa_is_none(vcpu->vmx.vmcs);
+    vcpu->vmx.vmcs = HPA_NONE;
+}
+
+void vmx_vcpu_run(void *argument)
+{
+    assert_int_equal(vmcs_live, 1);
+    vcpu_run(argument);
+}
+
 /* One after the other does as well. */
 void cpu_start_on(u32 index, void (*call)(void *argument), void *argument)
 {
@@ -232,6 +287,7 @@ static int set_up(void **state)
     config = (struct guest_config){
         .name = "small", .kernel = "guest.bin", .memory_bytes = 8 * MIB, .vcpus = 1};
     steps = fail_at = tds = epts = vcpus_created = finalized = caches_live = added_count = 0;
+    vm_images = vmcs_live = 0;
     destroy_error = OK;
     host_cpu_count_set(2, 1);
     return 0;
@@ -241,7 +297,7 @@ static int tear_down(void **state)
 {
     (void)state;
     assert_int_equal(fakes.pages_taken, 0);
-    assert_int_equal(tds + epts + caches_live, 0);
+    assert_int_equal(tds + epts + caches_live + vmcs_live, 0);
     host_memory_destroy();
     return 0;
 }
@@ -318,7 +374,11 @@ static void what_cannot_be_is_refused_in_one_line(void **state)
     refused("guest small: 3 vCPUs, but the machine has 2 processors\n", ERR_UNSUPPORTED);
     config.vcpus = 1;
     config.kind = GUEST_VM;
-    refused("guest small: kind = vm is not there yet; use kind = td\n", ERR_UNSUPPORTED);
+    config.vcpus = 2;
+    refused("guest small: kind = vm has one vCPU, not 2\n", ERR_UNSUPPORTED);
+    config.vcpus = 1;
+    strcpy(config.kernel, "bzImage");
+    refused("guest small: kind = vm takes a flat binary (.bin), not bzImage\n", ERR_UNSUPPORTED);
     config.kind = GUEST_TD;
     strcpy(config.kernel, "none");
     refused("guest small: none was not loaded\n", ERR_NOT_FOUND);
@@ -360,6 +420,54 @@ static void the_last_line_says_why(void **state)
     last_line_is(&result, "tain: guest small ended: ended from the console\n", true);
 }
 
+/* Of a TD nothing is made for it. */
+static void an_ordinary_vm_is_built_and_given_back(void **state)
+{
+    (void)state;
+    struct vm_result result = {0};
+    config.kind = GUEST_VM;
+    assert_int_equal(vm_create(&vm, &config), OK);
+    assert_int_equal(tds + vcpus_created + finalized + added_count, 0);
+    assert_int_equal(vm_images, 1);
+    assert_int_equal(vmcs_live, 1);
+    struct interrupt interrupt = {.kind = INTERRUPT_FIXED, .target = TARGET_ALL, .vector = 0x40};
+    vm_deliver(&vm, &interrupt, INTERRUPT_BROADCAST);
+    assert_int_equal(fakes.posts, 0); /* it has no local APIC */
+    assert_int_equal(vm_run(&vm), VM_END_POWERED_OFF);
+    vm.vcpus[0]->vmx.exits[EXIT_CPUID] = 7;
+    vm_audit(&vm);
+    assert_non_null(strstr(host_log(), "tain: audit of guest small: every page is mapped once"));
+    summary_collect(&result, &vm);
+    assert_int_equal(vm_destroy(&vm), OK);
+    last_line_is(&result, "tain: guest small ended: powered off\n", true);
+    assert_non_null(strstr(host_log(), "summary: exits: CPUID: 7\n"));
+    assert_null(strstr(host_log(), "SEAMCALL"));
+    assert_null(strstr(host_log(), "MRTD"));
+    result.audit = ERR_STATE;
+    last_line_is(&result, "tain: guest small ended: powered off; the audit failed: \n", false);
+}
+
+static void whatever_fails_nothing_of_a_vm_is_left_behind(void **state)
+{
+    (void)state;
+    config.kind = GUEST_VM;
+    assert_int_equal(vm_create(&vm, &config), OK);
+    assert_int_equal(vm_destroy(&vm), OK);
+    u32 all = steps;
+    assert_int_equal(all, 3);
+    for (u32 at = 1; at <= all; at++) {
+        tear_down(NULL);
+        set_up(NULL);
+        config.kind = GUEST_VM;
+        fail_at = at;
+        assert_int_equal(vm_create(&vm, &config), ERR_REFUSED);
+        assert_int_equal(steps, at);
+        assert_non_null(strstr(host_log(), "tain: guest small was not built: "));
+        assert_int_equal(fakes.pages_taken, 0);
+        assert_int_equal(epts + caches_live + vmcs_live, 0);
+    }
+}
+
 static void what_is_typed_during_the_build_is_kept(void **state)
 {
     (void)state;
@@ -391,9 +499,14 @@ static void interrupts_go_to_their_vcpus(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_vm_is_built_and_given_back),           TEST(whatever_fails_nothing_is_left_behind),
-        TEST(what_cannot_be_is_refused_in_one_line),  TEST(the_last_line_says_why),
-        TEST(what_is_typed_during_the_build_is_kept), TEST(interrupts_go_to_their_vcpus),
+        TEST(a_vm_is_built_and_given_back),
+        TEST(whatever_fails_nothing_is_left_behind),
+        TEST(what_cannot_be_is_refused_in_one_line),
+        TEST(the_last_line_says_why),
+        TEST(what_is_typed_during_the_build_is_kept),
+        TEST(interrupts_go_to_their_vcpus),
+        TEST(an_ordinary_vm_is_built_and_given_back),
+        TEST(whatever_fails_nothing_of_a_vm_is_left_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

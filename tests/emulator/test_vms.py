@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: MIT
+"""Ordinary VMs (kind = vm) in Bochs: what they can do, and that Tain survives what they cannot."""
+import os
+import re
+
+import pytest
+
+from emulator import BUILD
+
+
+def guest_file(name):
+    return os.path.join(BUILD, "guests", name + ".bin")
+
+
+@pytest.fixture
+def boot_vm(boot):
+    """boot_vm(name) boots with one small guest of tests/guests as a VM."""
+
+    def start(name, memory="32M", tain=""):
+        config = "[tain]\n%s\n[guest %s]\nkind = vm\nkernel = guest.bin\nmemory = %s\n" \
+            % (tain, name, memory)
+        return boot(config, {"guest.bin": guest_file(name)})
+
+    return start
+
+
+def assert_survived(machine, vms=1):
+    text = machine.text()
+    assert "PANIC" not in text, machine.tail()
+    assert text.count("summary: audit: every page is mapped once") == vms, machine.tail()
+    assert text.count("summary: teardown: complete") >= vms, machine.tail()
+
+
+def exits(machine, reason):
+    match = re.search(r"summary: exits: %s: (\d+)$" % reason, machine.text(), re.M)
+    return int(match.group(1)) if match else 0
+
+
+def test_a_vm_says_hello(boot_vm):
+    machine = boot_vm("vm_hello", memory="128M")
+    machine.expect("tain: console of guest vm_hello")
+    machine.expect("guest: hello")
+    machine.expect("guest: 64 MiB were zero, and hold what was written")
+    machine.expect("guest: PASS")
+    assert machine.finish() == 0, machine.tail()
+    assert_survived(machine)
+    # A page for each violation, and no violation for a page that is there.
+    assert exits(machine, "EPT_VIOLATION") == (64 << 20) // 4096 + 1, machine.tail()
+    assert exits(machine, "CPUID") > 0 and exits(machine, "IO") > 0, machine.tail()
+    # Nothing of a TD is made, or spoken of.
+    assert "SEAMCALL" not in machine.text() and "MRTD" not in machine.text(), machine.tail()
+
+
+def test_a_td_and_a_vm_run_one_after_the_other(boot):
+    config = "[guest %s]\nkind = %s\nkernel = %s.bin\nmemory = 80M\n"
+    order = [("one", "td", "hello"), ("two", "vm", "vm_hello"), ("three", "td", "hello"),
+             ("four", "vm", "vm_hello")]
+    machine = boot("".join(config % guest for guest in order),
+                   {name + ".bin": guest_file(name) for name in ("hello", "vm_hello")})
+    for name, _, _ in order:
+        machine.expect("tain: console of guest %s;" % name)
+        machine.expect("guest: PASS")
+        machine.expect("tain: guest %s ended: powered off" % name)
+    assert machine.finish() == 0, machine.tail()
+    assert_survived(machine, vms=2)
+    assert machine.text().count("summary: audit: mirror and external table agree") == 2
+    measurements = re.findall(r"summary: MRTD (\w+)", machine.text())
+    assert len(measurements) == 2 and measurements[0] == measurements[1], machine.tail()
+
+
+def test_a_triple_fault_ends_the_vm(boot_vm):
+    machine = boot_vm("vm_triple")
+    machine.expect("guest: triple fault")
+    assert machine.finish() not in (0, 70), machine.tail()
+    assert "guest: FAIL" not in machine.text(), machine.tail()
+    assert re.search(r"^guest vm_triple: vCPU 0 triple fault: exit reason 0x2 \(TRIPLE_FAULT\), "
+                     r"RIP 0x1000\w\w, qualification 0", machine.text(), re.M), machine.tail()
+    assert "tain: guest vm_triple ended: triple fault" in machine.text(), machine.tail()
+    assert_survived(machine)
+
+
+def test_a_write_to_no_memory_ends_the_vm(boot_vm):
+    machine = boot_vm("vm_hole")
+    machine.expect("guest: writing to no memory")
+    assert machine.finish() not in (0, 70), machine.tail()
+    assert "guest: FAIL" not in machine.text(), machine.tail()
+    assert re.search(r"touched memory that it does not have: exit reason 0x30 \(EPT_VIOLATION\), "
+                     r"RIP 0x1000\w\w, qualification 0x\w*2, GPA 0xc0000000", machine.text()), \
+        machine.tail()
+    assert_survived(machine)
+
+
+def test_a_vm_that_halts_can_be_ended(boot_vm):
+    machine = boot_vm("vm_idle")
+    machine.expect("guest: halting with interrupts enabled")
+    machine.type("\x01m")
+    machine.expect("tain: audit of guest vm_idle: every page is mapped once", 30)
+    machine.type("\x01x")
+    assert machine.finish() == 0, machine.tail()
+    assert exits(machine, "HLT") == 1 and "ended from the console" in machine.text()
+    assert_survived(machine)
+
+
+def test_the_memory_of_a_vm_is_given_back(boot):
+    # Eight times 64 MiB are more than the machine has.
+    config = "[guest g%d]\nkind = vm\nkernel = guest.bin\nmemory = 72M\n"
+    machine = boot("".join(config % i for i in range(8)), {"guest.bin": guest_file("vm_hello")})
+    assert machine.finish() == 0, machine.tail()
+    assert machine.text().count("guest: PASS") == 8, machine.tail()
+    assert_survived(machine, vms=8)
+
+
+# In the order of tests/guests/vm_odd.asm.
+ODD = [
+    ("halt", r"halted for good with interrupts disabled: exit reason 0xc \(HLT\)"),
+    ("hypercall", r"did what a VM cannot do here: exit reason 0x12 \(VMCALL\)"),
+    ("vmx-on", r"did what a VM cannot do here: exit reason 0x1c \(CR_ACCESS\)"),
+    ("caches-off", r"did what a VM cannot do here: exit reason 0x1c \(CR_ACCESS\)"),
+    ("unknown-msr", r"triple fault: exit reason 0x2 \(TRIPLE_FAULT\)"),
+    ("string", r"did what a VM cannot do here: exit reason 0x1e \(IO\)"),
+    ("single-step", r"did what a VM cannot do here: exit reason 0 \(EXCEPTION_OR_NMI\), .* event 0x80000301"),
+    ("handler-nowhere", r"touched memory that it does not have: .* GPA 0xd00000\w+"),
+]
+
+
+def test_what_a_vm_cannot_do_ends_it(boot):
+    config = "[guest %s]\nkind = vm\nkernel = guest.bin\nmemory = %dM\n"
+    machine = boot("".join(config % (name, 32 + i) for i, (name, _) in enumerate(ODD)),
+                   {"guest.bin": guest_file("vm_odd")})
+    assert machine.finish() not in (0, 70), machine.tail()
+    assert "guest: FAIL" not in machine.text(), machine.tail()
+    for name, line in ODD:
+        assert re.search(r"^guest %s: vCPU 0 %s" % (name, line), machine.text(), re.M), \
+            machine.text()
+        assert "tain: guest %s ended: " % name in machine.text(), machine.tail()
+    assert "summary: MSR accesses refused: 1\n" in machine.text(), machine.tail()
+    assert_survived(machine, vms=len(ODD))
+
+
+def test_keys_reach_a_vm_and_ctrl_a_x_ends_it(boot_vm):
+    machine = boot_vm("vm_echo")
+    machine.expect("guest: type")
+    for key in "az":
+        machine.type(key)
+        machine.expect(r"\[%s\]" % key, 30)
+    machine.type("\x01m")
+    machine.expect("tain: audit of guest vm_echo: every page is mapped once", 30)
+    machine.type("\x01x")
+    assert machine.finish() == 0, machine.tail()
+    assert "ended from the console" in machine.text(), machine.tail()
+    assert_survived(machine)
+
+
+@pytest.mark.parametrize("lines, said", [
+    ("vcpus = 2", "kind = vm has one vCPU, not 2"),
+    ("kernel = other", r"kind = vm takes a flat binary \(.bin\), not other"),
+])
+def test_what_a_vm_cannot_be_is_refused(boot, lines, said):
+    machine = boot("[guest no]\nkind = vm\nkernel = guest.bin\n%s\n" % lines,
+                   {"guest.bin": guest_file("vm_hello"), "other": guest_file("vm_hello")})
+    assert machine.finish() not in (0, 70), machine.tail()
+    assert re.search("^guest no: " + said, machine.text(), re.M), machine.tail()
+    assert "console of guest" not in machine.text(), machine.tail()

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The vCPU of an ordinary VM: its VMCS and registers. The VMM keeps off the vector registers, so
+ * that the guest's stay where they are; one VM runs at a time, on processor 0.
+ */
+#ifndef VMM_VMX_VCPU_H
+#define VMM_VMX_VCPU_H
+
+#include "boot/assert.h"
+#include "boot/error.h"
+#include "boot/types.h"
+#include "boot/vmx.h"
+#include "tdx/abi/abi.h"
+
+struct vcpu;
+struct shim_parameters;
+
+/* Answers of CPUID that were worked out once: they do not change while the guest runs. */
+#define VMX_CPUID_LINES 32u
+struct vmx_cpuid_line {
+    u32 leaf, subleaf;
+    struct cpuid_values values;
+    bool is_filled;
+};
+
+struct vmx_vcpu {
+    u64 gpr[16]; /* in the order of GPR_...; RSP is the VMCS's (vmm/vmx_enter.asm) */
+    hpa_t vmcs;  /* HPA_NONE: there is none */
+    bool launched;
+    struct vmx_cpuid_line cpuid[VMX_CPUID_LINES];
+    u64 exits[EXIT_REASON_LIMIT];
+};
+_Static_assert(offsetof(struct vmx_vcpu, gpr) == 0, "vmm/vmx_enter.asm");
+
+/*
+ * Makes the VMCS. The guest starts in 64-bit mode where `start` says. A control that the processor
+ * lacks is named in one line (ERR_UNSUPPORTED).
+ */
+enum error vmx_vcpu_create(struct vcpu *vcpu, const struct shim_parameters *start);
+void vmx_vcpu_destroy(struct vcpu *vcpu);
+
+/* Makes the VMCS current on this processor, which is where exits return to from now on. */
+void vmx_vcpu_load(struct vcpu *vcpu);
+/* Makes it none's; what the guest left in the processor is gone. */
+void vmx_vcpu_unload(struct vcpu *vcpu);
+
+/* Runs the vCPU (a struct vcpu) on this processor until its VM ends. */
+void vmx_vcpu_run(void *vcpu);
+
+/*
+ * Enters the guest of the current VMCS with these registers; true after the exit that follows,
+ * false if VMLAUNCH (`launched`: VMRESUME) itself failed. (vmm/vmx_enter.asm)
+ */
+bool vmx_enter(u64 gpr[16], bool launched);
+/* The guest's way back into vmx_enter: HOST_RIP. */
+void vmx_exit(void);
+
+/* Looks at the console some time from now, whatever the guest does. */
+void vmx_poll_arm(void);
+
+/* Fields of the current VMCS. That there is none, or no such field, is a bug of ours. */
+static inline u64 vmx_field(enum vmcs_field field)
+{
+    u64 value;
+    /* A single jump, as every exit comes by here: boot/vmx.h's vmread makes both flags a number. */
+    __asm__ goto("vmread %1, %0\n\t"
+                 "jbe %l2"
+                 : "=r"(value)
+                 : "r"((u64)field)
+                 : "memory", "cc"
+                 : failed);
+    return value;
+failed:
+    panic("VMREAD of %s failed", vmcs_field_name(field));
+}
+
+static inline void vmx_field_set(enum vmcs_field field, u64 value)
+{
+    __asm__ goto("vmwrite %1, %0\n\t"
+                 "jbe %l2"
+                 :
+                 : "r"((u64)field), "r"(value)
+                 : "memory", "cc"
+                 : failed);
+    return;
+failed:
+    panic("VMWRITE of %s failed", vmcs_field_name(field));
+}
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* The memory of an ordinary VM: everything it has is mapped by its direct EPT. */
+#ifndef VMM_VMX_VM_H
+#define VMM_VMX_VM_H
+
+#include "boot/error.h"
+#include "boot/types.h"
+
+struct guest_image;
+struct vcpu;
+struct vm;
+
+/* EPT and memory, before the vCPU. */
+enum error vmx_vm_create(struct vm *vm);
+/* Copies the image into fresh pages. */
+enum error vmx_vm_add_image(struct vm *vm, const struct guest_image *image);
+
+/*
+ * Maps a zeroed page at `frame` after an EPT violation there. ERR_RANGE: no memory of the guest;
+ * ERR_EXISTS: there is one, and the access is still not allowed; ERR_NO_MEMORY.
+ */
+enum error vmx_memory_fault(struct vcpu *vcpu, gfn_t frame);
+
+/* ERR_STATE: the EPT does not map as many pages as the guest was given. */
+enum error vmx_vm_audit(struct vm *vm);
+
+/* Its memory, in pages of 4 KiB, at whatever level it is mapped. */
+u64 vmx_vm_pages(const struct vm *vm);
+
+#endif
