@@ -120,6 +120,14 @@ static enum error parse_vcpus(struct parser *p, struct span value)
     return OK;
 }
 
+static enum error parse_switch(struct parser *p, const char *key, struct span value, bool *on)
+{
+    if (!span_is(value, "yes") && !span_is(value, "no"))
+        return fail(p, key, value, "yes or no");
+    *on = span_is(value, "yes");
+    return OK;
+}
+
 static enum error parse_kind(struct parser *p, struct span value)
 {
     if (span_is(value, "td"))
@@ -146,7 +154,9 @@ static enum error parse_guest_key(struct parser *p, struct span key, struct span
         return parse_memory(p, value);
     if (span_is(key, "vcpus"))
         return parse_vcpus(p, value);
-    return fail(p, "key", key, "kind, kernel, initrd, cmdline, memory or vcpus");
+    if (span_is(key, "promote"))
+        return parse_switch(p, "promote", value, &g->promote);
+    return fail(p, "key", key, "kind, kernel, initrd, cmdline, memory, vcpus or promote");
 }
 
 /* inject = LEAF:N:STATUS */
@@ -172,12 +182,8 @@ static enum error parse_inject(struct parser *p, struct span value)
 
 static enum error parse_tain_key(struct parser *p, struct span key, struct span value)
 {
-    if (span_is(key, "strict")) {
-        if (!span_is(value, "yes") && !span_is(value, "no"))
-            return fail(p, "strict", value, "yes or no");
-        p->config->strict = span_is(value, "yes");
-        return OK;
-    }
+    if (span_is(key, "strict"))
+        return parse_switch(p, "strict", value, &p->config->strict);
     if (span_is(key, "inject"))
         return parse_inject(p, value);
     if (span_is(key, "test"))
@@ -220,7 +226,7 @@ static enum error parse_section(struct parser *p, struct span line)
     p->section = SECTION_GUEST;
     p->guest = &p->config->guests[p->config->guest_count++];
     *p->guest = (struct guest_config){
-        .kind = GUEST_TD, .memory_bytes = 256 * MIB, .vcpus = 1, .line = p->line};
+        .kind = GUEST_TD, .memory_bytes = 256 * MIB, .vcpus = 1, .promote = true, .line = p->line};
     return copy(p, name, p->guest->name, sizeof p->guest->name);
 }
 

@@ -3,7 +3,7 @@
  * tain.cfg: `[section]` lines, `key = value` lines, `#` comments. README.md documents the keys.
  *
  *   [tain]   strict = yes|no   inject = LEAF:N:STATUS
- *   [guest NAME]  kind = td|vm  kernel, initrd, cmdline, memory (256M), vcpus
+ *   [guest NAME]  kind = td|vm  kernel, initrd, cmdline, memory (256M), vcpus, promote
  *
  * Every error names line and what was expected; unknown sections and keys are errors.
  */
@@ -32,7 +32,8 @@ struct guest_config {
     char cmdline[CONFIG_CMDLINE_BYTES];
     u64 memory_bytes; /* page aligned */
     u32 vcpus;
-    u32 line; /* of its section, for messages */
+    bool promote; /* look for memory that could be in larger pages */
+    u32 line;     /* of its section, for messages */
 };
 
 /* "Answer the nth call of this leaf with this status instead of making it." */

@@ -3,39 +3,51 @@
 
 #include "boot/assert.h"
 
-static void page_cache_init(struct page_cache *cache, enum page_owner owner)
+void vcpu_caches_init(struct vcpu_caches *caches, u32 metadata_pages)
 {
-    cache->count = 0;
-    cache->owner = owner;
-}
-
-void vcpu_caches_init(struct vcpu_caches *caches)
-{
-    page_cache_init(&caches->mirror_tables, PAGE_MIRROR_TABLE);
-    page_cache_init(&caches->external_tables, PAGE_EXTERNAL);
-    page_cache_init(&caches->private_pages, PAGE_PRIVATE);
-    page_cache_init(&caches->direct_tables, PAGE_DIRECT_TABLE);
+    const struct page_cache tables = {
+        .minimum = PAGE_CACHE_MINIMUM,
+        .capacity = PAGE_CACHE_CAPACITY,
+        .level = LEVEL_4K,
+    };
+    caches->mirror_tables = tables;
+    caches->mirror_tables.owner = PAGE_MIRROR_TABLE;
+    caches->external_tables = tables;
+    caches->external_tables.owner = PAGE_EXTERNAL;
+    caches->private_pages = tables;
+    caches->private_pages.owner = PAGE_PRIVATE;
+    caches->direct_tables = tables;
+    caches->direct_tables.owner = PAGE_DIRECT_TABLE;
+    caches->metadata_pages = tables;
+    caches->metadata_pages.owner = PAGE_PAMT;
+    caches->metadata_pages.minimum = metadata_pages;
+    caches->private_large = (struct page_cache){
+        .minimum = 1,
+        .capacity = LARGE_CACHE_CAPACITY,
+        .owner = PAGE_PRIVATE,
+        .level = LEVEL_2M,
+    };
 }
 
 /* Tables start with every entry absent; what the module is given, the module initialises. */
-static enum error page_for(enum page_owner owner, hpa_t *page)
+static enum error page_for(const struct page_cache *cache, hpa_t *page)
 {
-    if (owner == PAGE_MIRROR_TABLE || owner == PAGE_DIRECT_TABLE)
-        return page_allocate_zeroed(owner, page);
-    return page_allocate(owner, page);
+    if (cache->owner == PAGE_MIRROR_TABLE || cache->owner == PAGE_DIRECT_TABLE)
+        return page_allocate_zeroed(cache->owner, page);
+    return page_allocate_level(cache->owner, cache->level, page);
 }
 
 enum error page_cache_fill(struct page_cache *cache)
 {
-    if (cache->count >= PAGE_CACHE_MINIMUM)
+    if (cache->count >= cache->minimum)
         return OK;
-    while (cache->count < PAGE_CACHE_CAPACITY) {
+    while (cache->count < cache->capacity) {
         hpa_t page;
-        if (page_for(cache->owner, &page))
+        if (page_for(cache, &page))
             break;
         cache->pages[cache->count++] = page;
     }
-    return cache->count >= PAGE_CACHE_MINIMUM ? OK : ERR_NO_MEMORY;
+    return cache->count >= cache->minimum ? OK : ERR_NO_MEMORY;
 }
 
 enum error vcpu_caches_fill(struct vcpu_caches *caches)
@@ -46,6 +58,8 @@ enum error vcpu_caches_fill(struct vcpu_caches *caches)
     if (!error)
         error = page_cache_fill(&caches->private_pages);
     if (!error)
+        error = page_cache_fill(&caches->metadata_pages);
+    if (!error)
         error = page_cache_fill(&caches->direct_tables);
     return error;
 }
@@ -53,7 +67,7 @@ enum error vcpu_caches_fill(struct vcpu_caches *caches)
 static void page_cache_drain(struct page_cache *cache)
 {
     while (cache->count)
-        page_free(cache->pages[--cache->count]);
+        page_free_level(cache->pages[--cache->count], cache->level);
 }
 
 void vcpu_caches_drain(struct vcpu_caches *caches)
@@ -61,6 +75,8 @@ void vcpu_caches_drain(struct vcpu_caches *caches)
     page_cache_drain(&caches->mirror_tables);
     page_cache_drain(&caches->external_tables);
     page_cache_drain(&caches->private_pages);
+    page_cache_drain(&caches->private_large);
+    page_cache_drain(&caches->metadata_pages);
     page_cache_drain(&caches->direct_tables);
 }
 
@@ -73,8 +89,8 @@ hpa_t page_cache_take(struct page_cache *cache)
 void page_cache_return(struct page_cache *cache, hpa_t page)
 {
     ASSERT(page_owner(page) == cache->owner);
-    if (cache->count < PAGE_CACHE_CAPACITY)
+    if (cache->count < cache->capacity)
         cache->pages[cache->count++] = page;
     else
-        page_free(page);
+        page_free_level(page, cache->level);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Per-vCPU caches: what a map of one GFN can need at most, set aside before any lock is taken.
- * A cache belongs to one vCPU (or to the builder of a VM) and is touched by one processor at a
- * time: no lock.
+ * Per-vCPU caches: what one operation of the mirror can need at most, set aside before any lock
+ * is taken. A cache belongs to one vCPU (or to the builder of a VM) and is touched by one
+ * processor at a time: no lock.
  */
 #ifndef MM_CACHES_H
 #define MM_CACHES_H
@@ -10,24 +10,39 @@
 #include "mm/pages.h"
 
 #define PAGE_CACHE_CAPACITY 40
-/* A fill guarantees this many: one per level below the root, and one to spare. */
+/* A fill guarantees this many tables: one per level below the root, and one to spare. */
 #define PAGE_CACHE_MINIMUM 5
+/* Large pages are big to keep idle. */
+#define LARGE_CACHE_CAPACITY 2
+/*
+ * Where the module keeps its metadata in pages of ours (Dynamic PAMT), a pair for each: three
+ * tables and a leaf of one map; two tables and a split region at each end of a removal.
+ */
+#define METADATA_PAGES_MINIMUM 12
 
 struct page_cache {
     hpa_t pages[PAGE_CACHE_CAPACITY];
     u32 count;
+    u32 minimum, capacity; /* a fill that is needed guarantees the first, goes up to the second */
     enum page_owner owner;
+    enum level level;
 };
 
 struct vcpu_caches {
     struct page_cache mirror_tables; /* zeroed */
     struct page_cache external_tables;
     struct page_cache private_pages;
-    struct page_cache direct_tables; /* zeroed */
+    struct page_cache private_large;  /* of 2 MiB; vcpu_caches_fill leaves it alone */
+    struct page_cache metadata_pages; /* for the module's metadata, where it is dynamic */
+    struct page_cache direct_tables;  /* zeroed */
 };
 
-void vcpu_caches_init(struct vcpu_caches *caches);
-/* Tops up each cache that is under its minimum. ERR_NO_MEMORY: what was there stays. */
+/* `metadata_pages` is the minimum of that cache: 0, or METADATA_PAGES_MINIMUM. */
+void vcpu_caches_init(struct vcpu_caches *caches, u32 metadata_pages);
+/*
+ * Tops up each cache of small pages that is under its minimum. ERR_NO_MEMORY: what was there
+ * stays.
+ */
 enum error vcpu_caches_fill(struct vcpu_caches *caches);
 /* Gives every page back to the allocator. */
 void vcpu_caches_drain(struct vcpu_caches *caches);

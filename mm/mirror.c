@@ -68,8 +68,8 @@ static enum error table_link(const struct leaf_request *request, mirror_slot *sl
         return ERR_BUSY;
     hpa_t table = page_cache_take(&request->caches->mirror_tables);
     hpa_t external = page_cache_take(&request->caches->external_tables);
-    enum error error =
-        mirror->ops->link_table(mirror->owner, frame_align(request->frame, level), level, external);
+    enum error error = mirror->ops->link_table(mirror->owner, request->caches,
+                                               frame_align(request->frame, level), level, external);
     if (error) {
         slot_publish(slot, absent);
         page_cache_return(&request->caches->mirror_tables, table);
@@ -84,41 +84,49 @@ static enum error table_link(const struct leaf_request *request, mirror_slot *sl
     return OK;
 }
 
+static struct page_cache *leaf_cache(const struct leaf_request *request)
+{
+    return request->level == LEVEL_4K ? &request->caches->private_pages
+                                      : &request->caches->private_large;
+}
+
 static enum error leaf_set(const struct leaf_request *request, mirror_slot *slot)
 {
     struct mirror *mirror = request->mirror;
     struct mirror_entry absent = {0};
     if (!slot_freeze(mirror, slot, absent))
         return ERR_BUSY;
-    hpa_t page = page_cache_take(&request->caches->private_pages);
-    enum error error =
-        hpa_is_none(request->source)
-            ? mirror->ops->set_leaf(mirror->owner, request->frame, request->level, page)
-            : mirror->ops->add_leaf(mirror->owner, request->frame, page, request->source);
+    hpa_t page = page_cache_take(leaf_cache(request));
+    enum error error = hpa_is_none(request->source)
+                           ? mirror->ops->set_leaf(mirror->owner, request->caches, request->frame,
+                                                   request->level, page)
+                           : mirror->ops->add_leaf(mirror->owner, request->caches, request->frame,
+                                                   page, request->source);
     if (error) {
         slot_publish(slot, absent);
-        page_cache_return(&request->caches->private_pages, page);
+        page_cache_return(leaf_cache(request), page);
         count_busy(mirror, error);
         return error;
     }
-    atomic_fetch_add(&mirror->stats.leaves, 1);
+    atomic_fetch_add(&mirror->stats.leaves[request->level], 1);
     slot_publish(slot, entry_of_leaf(page, request->level));
     return OK;
 }
 
 /* What a map does about an entry in its way that is neither absent nor a table to go down. */
-static enum error entry_in_the_way(const struct leaf_request *request, struct mirror_entry entry)
+static enum error entry_in_the_way(const struct leaf_request *request, struct mirror_entry entry,
+                                   enum level level)
 {
     if (entry_is_frozen(entry)) {
         atomic_fetch_add(&request->mirror->stats.races_lost, 1);
         return ERR_BUSY;
     }
     if (entry_is_blocked(entry)) {
-        log_line("mirror: GPA 0x%llx is blocked: its removal did not end",
+        log_line("mirror: GPA 0x%llx is blocked: a change of it did not end",
                  (unsigned long long)gfn_to_gpa(request->frame).raw);
         return ERR_REFUSED;
     }
-    return hpa_is_none(request->source) ? OK : ERR_EXISTS;
+    return entry_is_leaf(entry, level) && hpa_is_none(request->source) ? OK : ERR_EXISTS;
 }
 
 /* Under the shared lock. */
@@ -137,8 +145,8 @@ static enum error leaf_request_run(const struct leaf_request *request)
                 return error;
             entry = slot_read(slot);
         }
-        if (!entry_is_present(entry) || entry_is_leaf(entry, level))
-            return entry_in_the_way(request, entry);
+        if (!entry_is_present(entry) || entry_is_leaf(entry, level) || level == request->level)
+            return entry_in_the_way(request, entry, level);
         table = entry_page(entry);
         level--;
     }
@@ -147,13 +155,16 @@ static enum error leaf_request_run(const struct leaf_request *request)
 static enum error leaf_request_start(const struct leaf_request *request)
 {
     struct mirror *mirror = request->mirror;
+    ASSERT(is_aligned(request->frame.raw, level_pages(request->level)));
     if (request->frame.raw >= mirror->frames)
         return ERR_RANGE;
     enum error error = page_cache_fill(&request->caches->mirror_tables);
     if (!error)
         error = page_cache_fill(&request->caches->external_tables);
     if (!error)
-        error = page_cache_fill(&request->caches->private_pages);
+        error = page_cache_fill(&request->caches->metadata_pages);
+    if (!error)
+        error = page_cache_fill(leaf_cache(request));
     if (error)
         return error;
     lock_share(&mirror->lock);
@@ -162,9 +173,11 @@ static enum error leaf_request_start(const struct leaf_request *request)
     return error;
 }
 
-enum error mirror_map(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame)
+enum error mirror_map(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame,
+                      enum level level)
 {
-    struct leaf_request request = {mirror, caches, frame, LEVEL_4K, HPA_NONE};
+    ASSERT(level <= LEVEL_2M);
+    struct leaf_request request = {mirror, caches, frame, level, HPA_NONE};
     return leaf_request_start(&request);
 }
 
@@ -174,42 +187,63 @@ enum error mirror_add(struct mirror *mirror, struct vcpu_caches *caches, gfn_t f
     return leaf_request_start(&request);
 }
 
-/*
- * The slot that decides about `frame`: the lowest one that its tables reach. *level is its level.
- * Tables live as long as the mirror: a walk needs no lock.
- */
-static mirror_slot *slot_find(struct mirror *mirror, gfn_t frame, enum level *level)
+mirror_slot *slot_find(struct mirror *mirror, gfn_t frame, enum level lowest, enum level *level)
 {
     hpa_t table = mirror->root;
     for (*level = ROOT_LEVEL;; --*level) {
         mirror_slot *slot = table_slot(table, frame, *level);
         struct mirror_entry entry = slot_read(slot);
-        if (*level == LEVEL_4K || !entry_is_present(entry) || entry_is_leaf(entry, *level))
+        if (*level == lowest || !entry_is_present(entry) || entry_is_leaf(entry, *level))
             return slot;
         table = entry_page(entry);
     }
 }
 
-hpa_t mirror_lookup(struct mirror *mirror, gfn_t frame)
+/* The lock keeps the tables: a promotion frees the one that it takes away. */
+hpa_t mirror_lookup(struct mirror *mirror, gfn_t frame, enum level *level)
 {
-    if (frame.raw >= mirror->frames || hpa_is_none(mirror->root))
-        return HPA_NONE;
-    enum level level;
-    struct mirror_entry entry = slot_read(slot_find(mirror, frame, &level));
-    if (!entry_is_present(entry))
-        return HPA_NONE;
-    return hpa(entry_page(entry).raw + (frame.raw % level_pages(level)) * PAGE_BYTES);
+    hpa_t page = HPA_NONE;
+    lock_share(&mirror->lock);
+    if (frame.raw < mirror->frames && !hpa_is_none(mirror->root)) {
+        enum level found;
+        struct mirror_entry entry = slot_read(slot_find(mirror, frame, LEVEL_4K, &found));
+        if (entry_is_present(entry))
+            page = hpa(entry_page(entry).raw + (frame.raw % level_pages(found)) * PAGE_BYTES);
+        if (level)
+            *level = found;
+    }
+    lock_unshare(&mirror->lock);
+    return page;
 }
 
-mirror_slot *mirror_leaf_find(struct mirror *mirror, gfn_t *frame, gfn_t end)
+u64 mirror_private_pages(const struct mirror *mirror)
 {
-    while (frame->raw < end.raw) {
-        enum level level;
-        mirror_slot *slot = slot_find(mirror, *frame, &level);
-        if (entry_is_leaf(slot_read(slot), level))
-            return slot;
-        *frame = gfn(frame_align(*frame, level).raw + level_pages(level));
+    u64 sum = 0;
+    for (enum level level = LEVEL_4K; level < MIRROR_LEAF_LEVELS; level++)
+        sum += mirror->stats.leaves[level] * level_pages(level);
+    return sum;
+}
+
+bool leaf_cursor_find(struct leaf_cursor *cursor)
+{
+    while (cursor->frame.raw < cursor->end.raw) {
+        if (!cursor->slot)
+            cursor->slot = slot_find(cursor->mirror, cursor->frame, LEVEL_4K, &cursor->level);
+        struct mirror_entry entry = slot_read(cursor->slot);
+        if (entry_is_leaf(entry, cursor->level))
+            return true;
+        if (entry_is_present(entry)) /* a table, met by stepping along the one above */
+            cursor->slot = NULL;
+        else
+            leaf_cursor_step(cursor);
     }
-    *frame = end;
-    return NULL;
+    return false;
+}
+
+void leaf_cursor_step(struct leaf_cursor *cursor)
+{
+    u64 pages = level_pages(cursor->level);
+    cursor->frame = gfn(align_down(cursor->frame.raw, pages) + pages);
+    /* At its table's end the next entry is somewhere else. */
+    cursor->slot = level_index(cursor->frame, cursor->level) ? cursor->slot + 1 : NULL;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Mirror against external table, both ways: every entry of every linked table is read on both. */
+/*
+ * Mirror against external table, both ways: every entry of every linked table is read on both, the
+ * owners of all pages are looked at, and what is found is counted.
+ */
 #include "mm/mirror.h"
 
 #include "boot/log.h"
@@ -8,9 +11,9 @@
 struct audit {
     struct mirror *mirror;
     char *message;
-    u64 leaves;
+    u64 leaves[MIRROR_LEAF_LEVELS];
     u64 tables;
-    u64 mapped, pending; /* of the leaves, as the external table has them */
+    u64 mapped, pending; /* pages of 4 KiB, as the external table has them */
 };
 
 static const char *external_name(enum external_state state)
@@ -41,6 +44,19 @@ static const char *entry_name(struct mirror_entry entry, enum level level)
     return entry_is_leaf(entry, level) ? "mapped" : "a table";
 }
 
+/* The guest may be accepting this very page: then once more, with the guest held. */
+static enum error external_read(struct mirror *mirror, gfn_t frame, enum level level,
+                                struct external_entry *external)
+{
+    enum error error = mirror->ops->read_entry(mirror->owner, frame, level, external);
+    if (error != ERR_BUSY)
+        return error;
+    mirror->ops->hold_vcpus(mirror->owner);
+    error = mirror->ops->read_entry(mirror->owner, frame, level, external);
+    mirror->ops->release_vcpus(mirror->owner);
+    return error;
+}
+
 static bool states_agree(struct mirror_entry entry, enum level level, enum external_state state)
 {
     if (entry_is_frozen(entry))
@@ -60,7 +76,7 @@ static enum error entry_audit(struct audit *audit, gfn_t frame, enum level level
     struct mirror *mirror = audit->mirror;
     struct external_entry external = {.page = HPA_NONE};
     unsigned long long address = gfn_to_gpa(frame).raw;
-    enum error error = mirror->ops->read_entry(mirror->owner, frame, level, &external);
+    enum error error = external_read(mirror, frame, level, &external);
     if (error)
         format_string(audit->message, AUDIT_MESSAGE_BYTES,
                       "GPA 0x%llx, level %u: the external entry cannot be read", address, level);
@@ -75,47 +91,94 @@ static enum error entry_audit(struct audit *audit, gfn_t frame, enum level level
             level, (unsigned long long)entry_page(entry).raw,
             (unsigned long long)external.page.raw);
     else {
-        audit->mapped += external.state == EXTERNAL_MAPPED;
-        audit->pending += external.state == EXTERNAL_PENDING;
+        audit->mapped += external.state == EXTERNAL_MAPPED ? level_pages(level) : 0;
+        audit->pending += external.state == EXTERNAL_PENDING ? level_pages(level) : 0;
         return OK;
     }
     return ERR_STATE;
 }
 
-/* Calls itself once a level at most. */
-static enum error table_audit(struct audit *audit, hpa_t table, gfn_t start, enum level level)
+/* Whose pages the entry stands for: what is the module's must not be anybody else's. */
+static enum error owners_audit(struct audit *audit, gfn_t frame, enum level level,
+                               struct mirror_entry entry)
+{
+    hpa_t page = entry_page(entry);
+    enum page_owner wanted = PAGE_PRIVATE;
+    if (!entry_is_leaf(entry, level)) {
+        page = page_partner(page);
+        level = LEVEL_4K;
+        wanted = PAGE_EXTERNAL;
+    }
+    if (!hpa_is_none(page) && page_is_owned(page, level, wanted))
+        return OK;
+    format_string(audit->message, AUDIT_MESSAGE_BYTES,
+                  "GPA 0x%llx: page 0x%llx of the external table is not owned as '%s'",
+                  (unsigned long long)gfn_to_gpa(frame).raw, (unsigned long long)page.raw,
+                  page_owner_name(wanted));
+    return ERR_STATE;
+}
+
+static enum error table_audit(struct audit *audit, hpa_t table, gfn_t start, enum level level,
+                              bool is_reachable);
+
+/* `is_reachable`: no table above is blocked, so that the entry can be read on the other side. */
+static enum error slot_audit(struct audit *audit, mirror_slot *slot, gfn_t frame, enum level level,
+                             bool is_reachable)
+{
+    struct mirror_entry entry = slot_read(slot);
+    enum error error = is_reachable ? entry_audit(audit, frame, level, entry) : OK;
+    if (error || entry_is_absent(entry))
+        return error;
+    error = owners_audit(audit, frame, level, entry);
+    if (error)
+        return error;
+    if (entry_is_leaf(entry, level)) {
+        audit->leaves[level]++;
+        return OK;
+    }
+    audit->tables++;
+    return table_audit(audit, entry_page(entry), frame, level - 1,
+                       is_reachable && !entry_is_blocked(entry));
+}
+
+/* Comes back here once a level at most. */
+static enum error table_audit(struct audit *audit, hpa_t table, gfn_t start, enum level level,
+                              bool is_reachable)
 {
     mirror_slot *slots = phys_to_virt(table);
-    for (u32 i = 0; i < TABLE_ENTRIES; i++) {
+    enum error error = OK;
+    for (u32 i = 0; i < TABLE_ENTRIES && !error; i++) {
         gfn_t frame = gfn(start.raw + i * level_pages(level));
         if (frame.raw >= audit->mirror->frames)
             break;
-        struct mirror_entry entry = slot_read(&slots[i]);
-        enum error error = entry_audit(audit, frame, level, entry);
-        if (error)
-            return error;
-        if (entry_is_leaf(entry, level)) {
-            audit->leaves++;
-        } else if (entry_is_present(entry)) {
-            audit->tables++;
-            error = table_audit(audit, entry_page(entry), frame, level - 1);
-            if (error)
-                return error;
-        }
+        error = slot_audit(audit, &slots[i], frame, level, is_reachable);
     }
-    return OK;
+    return error;
+}
+
+static enum error count_audit(const struct audit *audit, const char *what, u64 counted, u64 found)
+{
+    if (counted == found)
+        return OK;
+    format_string(audit->message, AUDIT_MESSAGE_BYTES, "counted %llu %s, found %llu",
+                  (unsigned long long)counted, what, (unsigned long long)found);
+    return ERR_STATE;
 }
 
 static enum error counts_audit(const struct audit *audit)
 {
-    u64 leaves = audit->mirror->stats.leaves, tables = audit->mirror->stats.tables;
-    if (leaves == audit->leaves && tables == audit->tables)
-        return OK;
-    format_string(audit->message, AUDIT_MESSAGE_BYTES,
-                  "counted %llu leaves and %llu tables, found %llu and %llu",
-                  (unsigned long long)leaves, (unsigned long long)tables,
-                  (unsigned long long)audit->leaves, (unsigned long long)audit->tables);
-    return ERR_STATE;
+    static const char *const names[MIRROR_LEAF_LEVELS] = {"leaves of 4 KiB", "leaves of 2 MiB",
+                                                          "leaves of 1 GiB"};
+    const struct mirror_stats *stats = &audit->mirror->stats;
+    enum error error = count_audit(audit, "tables", stats->tables, audit->tables);
+    for (enum level level = LEVEL_4K; level < MIRROR_LEAF_LEVELS && !error; level++)
+        error = count_audit(audit, names[level], stats->leaves[level], audit->leaves[level]);
+    if (!error)
+        error =
+            count_audit(audit, "external pages taken and not given back",
+                        stats->external_taken - stats->external_returned - stats->external_leaked,
+                        audit->tables);
+    return error;
 }
 
 enum error mirror_audit(struct mirror *mirror, char message[AUDIT_MESSAGE_BYTES])
@@ -125,7 +188,7 @@ enum error mirror_audit(struct mirror *mirror, char message[AUDIT_MESSAGE_BYTES]
     lock_exclude(&mirror->lock);
     enum error error = OK;
     if (!hpa_is_none(mirror->root))
-        error = table_audit(&audit, mirror->root, gfn(0), LEVEL_512G);
+        error = table_audit(&audit, mirror->root, gfn(0), LEVEL_512G, true);
     if (!error)
         error = counts_audit(&audit);
     mirror->stats.audited_mapped = audit.mapped;
@@ -139,12 +202,9 @@ enum error mirror_corrupt_for_test(struct mirror *mirror, gfn_t frame)
 {
     enum error error = ERR_NOT_FOUND;
     lock_exclude(&mirror->lock);
-    gfn_t at = frame;
-    mirror_slot *slot = NULL;
-    if (!hpa_is_none(mirror->root) && frame.raw < mirror->frames)
-        slot = mirror_leaf_find(mirror, &at, gfn(frame.raw + 1));
-    if (slot) {
-        atomic_fetch_xor(slot, ENTRY_BLOCKED);
+    struct leaf_cursor at = {.mirror = mirror, .frame = frame, .end = gfn(frame.raw + 1)};
+    if (!hpa_is_none(mirror->root) && frame.raw < mirror->frames && leaf_cursor_find(&at)) {
+        atomic_fetch_xor(at.slot, ENTRY_BLOCKED);
         error = OK;
     }
     lock_unexclude(&mirror->lock);

@@ -7,31 +7,30 @@
 #include "mm/mirror_entry.h"
 
 /* Takes `page` back from the owner into the allocator, or leaks it. */
-static bool page_recover(struct mirror *mirror, hpa_t page)
+static bool page_recover(struct mirror *mirror, hpa_t page, enum level level)
 {
-    enum error error = mirror->ops->reclaim_page(mirror->owner, page);
+    enum error error = mirror->ops->reclaim_page(mirror->owner, page, level);
     if (error == ERR_BUSY) {
         atomic_fetch_add(&mirror->stats.busy, 1);
-        error = mirror->ops->reclaim_page(mirror->owner, page);
+        error = mirror->ops->reclaim_page(mirror->owner, page, level);
     }
     if (error)
-        page_set_owner(page, PAGE_LEAKED);
+        page_set_owner_level(page, level, PAGE_LEAKED);
     else
-        page_free(page);
+        page_free_level(page, level);
     return !error;
 }
 
 static void leaf_destroy(struct mirror *mirror, struct mirror_entry entry, enum level level)
 {
-    for (u64 i = 0; i < level_pages(level); i++)
-        if (!page_recover(mirror, hpa(entry_page(entry).raw + i * PAGE_BYTES)))
-            atomic_fetch_add(&mirror->stats.private_leaked, 1);
-    atomic_fetch_sub(&mirror->stats.leaves, 1);
+    if (!page_recover(mirror, entry_page(entry), level))
+        atomic_fetch_add(&mirror->stats.private_leaked, level_pages(level));
+    atomic_fetch_sub(&mirror->stats.leaves[level], 1);
 }
 
 static void external_recover(struct mirror *mirror, hpa_t table)
 {
-    if (page_recover(mirror, page_partner(table)))
+    if (page_recover(mirror, page_partner(table), LEVEL_4K))
         atomic_fetch_add(&mirror->stats.external_returned, 1);
     else
         atomic_fetch_add(&mirror->stats.external_leaked, 1);

@@ -17,7 +17,7 @@
  *    51:12  page of a leaf, or of the mirror table below
  *    11     FROZEN: a change is under way. The rest is the word before it, so that restoring is
  *           clearing this bit
- *    10     BLOCKED: the external leaf is blocked, and the removal stopped there
+ *    10     BLOCKED: the external entry is blocked, and the change stopped there
  *    7      LARGE: a leaf above LEVEL_4K
  *    2:0    RWX; 0 means absent
  */
@@ -98,6 +98,12 @@ static inline gfn_t frame_align(gfn_t frame, enum level level)
     return gfn(align_down(frame.raw, level_pages(level)));
 }
 
+/* The memory behind child number `index` of an entry of `level` whose memory is at `page`. */
+static inline hpa_t entry_child_page(hpa_t page, enum level level, u32 index)
+{
+    return hpa(page.raw + index * level_bytes(level - 1));
+}
+
 /*
  * Freezes `slot` if it still holds `old`. Who succeeds alone may publish or restore; false: a
  * race was lost, and nothing happened.
@@ -107,9 +113,22 @@ static inline gfn_t frame_align(gfn_t frame, enum level level)
 void slot_publish(mirror_slot *slot, struct mirror_entry entry);
 
 /*
- * The first leaf in [*frame, end), present or blocked; *frame is where it is. Null: none, and
- * *frame is `end`.
+ * The slot that decides about `frame`: the lowest one that present tables reach, but not below
+ * `lowest`. *level is its level. Under the lock, shared or not.
  */
-mirror_slot *mirror_leaf_find(struct mirror *mirror, gfn_t *frame, gfn_t end);
+mirror_slot *slot_find(struct mirror *mirror, gfn_t frame, enum level lowest, enum level *level);
+
+/* A walk over the leaves of [frame, end) in order, whether present, blocked or frozen. */
+struct leaf_cursor {
+    struct mirror *mirror;
+    gfn_t frame, end;
+    mirror_slot *slot; /* null: to be found */
+    enum level level;
+};
+
+/* Goes on to the first leaf at or after `frame`; false: there is none before `end`. */
+bool leaf_cursor_find(struct leaf_cursor *cursor);
+/* Steps over the entry that it stands on. */
+void leaf_cursor_step(struct leaf_cursor *cursor);
 
 #endif

@@ -1,129 +1,148 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Removal of private pages: block every leaf of the range, track once, remove every leaf. The
- * lock is held exclusively, so nobody freezes an entry but us; lock-free lookups may look on.
+ * Removal of private memory: split what the range cuts, then block every leaf of it, track once,
+ * remove every leaf. The lock is held exclusively, so nobody freezes an entry but us.
  */
 #include "mm/mirror.h"
 
 #include "boot/assert.h"
-#include "mm/mirror_entry.h"
+#include "mm/mirror_change.h"
 
-enum removal_step {
-    REMOVAL_BLOCK,
-    REMOVAL_TRACK,
-    REMOVAL_REMOVE,
-};
-
-static enum error step_once(struct mirror *mirror, enum removal_step step, gfn_t frame, hpa_t page)
+static struct change change_at(const struct leaf_cursor *cursor)
 {
-    const struct mirror_ops *ops = mirror->ops;
-    switch (step) {
-    case REMOVAL_BLOCK:
-        return ops->block(mirror->owner, frame, LEVEL_4K);
-    case REMOVAL_TRACK:
-        return ops->track(mirror->owner);
-    case REMOVAL_REMOVE:
-        return ops->remove_leaf(mirror->owner, frame, LEVEL_4K, page);
-    }
-    return ERR_INVALID;
+    struct mirror_entry now = slot_read(cursor->slot);
+    return (struct change){
+        .mirror = cursor->mirror,
+        .frame = frame_align(cursor->frame, cursor->level),
+        .level = cursor->level,
+        .slot = cursor->slot,
+        .old = {now.raw & ~(ENTRY_FROZEN | ENTRY_BLOCKED)},
+    };
 }
 
-/*
- * A removal cannot be left half done to be taken up by a guest's next fault. With no vCPU inside
- * and none entering, nobody is left to contend: if the second try is busy too, a third would be.
- */
-static enum error step_run(struct mirror *mirror, enum removal_step step, gfn_t frame, hpa_t page)
+/* True if a leaf stands at `frame` and has memory on both sides of `border`. */
+static bool leaf_is_cut(struct mirror *mirror, gfn_t frame, gfn_t border, struct change *change)
 {
-    enum error error = step_once(mirror, step, frame, page);
-    if (error != ERR_BUSY)
-        return error;
-    atomic_fetch_add(&mirror->stats.busy, 1);
-    mirror->ops->hold_vcpus(mirror->owner);
-    error = step_once(mirror, step, frame, page);
-    mirror->ops->release_vcpus(mirror->owner);
-    return error;
+    struct leaf_cursor cursor = {.mirror = mirror, .frame = frame, .end = gfn(frame.raw + 1)};
+    if (frame.raw >= mirror->frames || !leaf_cursor_find(&cursor))
+        return false;
+    *change = change_at(&cursor);
+    return change->frame.raw < border.raw &&
+           border.raw < change->frame.raw + level_pages(change->level);
+}
+
+/* Until no leaf lies across an end of the range: from 1 GiB that takes two rounds. */
+static enum error ends_split(struct mirror *mirror, struct vcpu_caches *caches, gfn_t start,
+                             gfn_t end)
+{
+    for (;;) {
+        struct change cut[SPLITS_MAX];
+        u32 count = 0;
+        if (leaf_is_cut(mirror, start, start, &cut[0]))
+            count++;
+        if (leaf_is_cut(mirror, end, end, &cut[count]) &&
+            (count == 0 || cut[0].slot != cut[1].slot))
+            count++;
+        if (count == 0)
+            return OK;
+        enum error error = leaves_split(cut, count, caches);
+        if (error)
+            return error;
+    }
+}
+
+/* A promotion that could not go back left a table blocked: nothing below it can be reached. */
+static enum error tables_unblock(struct mirror *mirror, gfn_t start, gfn_t end)
+{
+    gfn_t frame = start;
+    while (frame.raw < end.raw) {
+        enum level level;
+        mirror_slot *slot = slot_find(mirror, frame, LEVEL_4K, &level);
+        struct mirror_entry entry = slot_read(slot);
+        if (entry_is_blocked(entry) && !entry_is_leaf(entry, level)) {
+            struct change change = {
+                .mirror = mirror, .frame = frame_align(frame, level), .level = level, .slot = slot};
+            enum error error = change_begin(&change);
+            if (!error)
+                error = changes_track(mirror);
+            change_undo(&change);
+            if (error || entry_is_blocked(slot_read(slot)))
+                return error ? error : ERR_REFUSED;
+        }
+        if (level == LEVEL_4K) /* one table at a time */
+            level = LEVEL_2M;
+        frame = gfn(frame_align(frame, level).raw + level_pages(level));
+    }
+    return OK;
 }
 
 /* Freezes and blocks the leaves of [start, *end). On an error *end is the leaf that caused it. */
 static enum error leaves_block(struct mirror *mirror, gfn_t start, gfn_t *end)
 {
-    mirror_slot *slot;
-    for (gfn_t at = start; (slot = mirror_leaf_find(mirror, &at, *end)); at.raw++) {
-        struct mirror_entry old = slot_read(slot);
-        bool frozen = slot_freeze(mirror, slot, old);
-        ASSERT(frozen);
-        /* An earlier removal stopped behind the block. */
-        if (old.raw & ENTRY_BLOCKED)
-            continue;
-        enum error error = step_run(mirror, REMOVAL_BLOCK, at, entry_page(old));
+    struct leaf_cursor at = {.mirror = mirror, .frame = start, .end = *end};
+    for (; leaf_cursor_find(&at); leaf_cursor_step(&at)) {
+        struct change change = change_at(&at);
+        enum error error = change_begin(&change);
         if (error) {
-            slot_publish(slot, old);
-            *end = at;
+            *end = at.frame;
             return error;
         }
     }
     return OK;
 }
 
-static enum error leaf_remove(struct mirror *mirror, gfn_t frame, mirror_slot *slot)
+static enum error leaf_remove(const struct change *change)
 {
-    hpa_t page = entry_page(slot_read(slot));
-    enum error error = step_run(mirror, REMOVAL_REMOVE, frame, page);
+    enum error error = change_step(change, STEP_REMOVE, NULL, HPA_NONE);
     if (error)
         return error;
-    slot_publish(slot, (struct mirror_entry){0});
-    atomic_fetch_sub(&mirror->stats.leaves, 1);
-    page_free(page);
+    slot_publish(change->slot, (struct mirror_entry){0});
+    atomic_fetch_sub(&change->mirror->stats.leaves[change->level], 1);
+    page_free_level(entry_page(change->old), change->level);
     return OK;
 }
 
-/* The way back for frozen, blocked leaves: mapped if the owner unblocks them, else blocked. */
-static void leaves_restore(struct mirror *mirror, gfn_t start, gfn_t end)
-{
-    mirror_slot *slot;
-    for (gfn_t at = start; (slot = mirror_leaf_find(mirror, &at, end)); at.raw++) {
-        u64 flags = ENTRY_FROZEN | ENTRY_BLOCKED;
-        struct mirror_entry mapped = {slot_read(slot).raw & ~flags};
-        struct mirror_entry blocked = {mapped.raw | ENTRY_BLOCKED};
-        const struct mirror_ops *ops = mirror->ops;
-        bool unblocked = ops->unblock && ops->unblock(mirror->owner, at, LEVEL_4K) == OK;
-        slot_publish(slot, unblocked ? mapped : blocked);
-    }
-}
-
-/* Under the exclusive lock, of leaves below `end` that are all frozen and blocked. */
+/* Of leaves before `end` that are all frozen and blocked. */
 static enum error leaves_remove(struct mirror *mirror, gfn_t start, gfn_t end, gfn_t *done)
 {
-    gfn_t at = start;
-    mirror_slot *slot = mirror_leaf_find(mirror, &at, end);
-    enum error error = slot ? step_run(mirror, REMOVAL_TRACK, at, HPA_NONE) : OK;
-    while (slot && !error) {
-        error = leaf_remove(mirror, at, slot);
-        if (error)
-            break;
-        at.raw++;
-        slot = mirror_leaf_find(mirror, &at, end);
+    struct leaf_cursor at = {.mirror = mirror, .frame = start, .end = end};
+    enum error error = leaf_cursor_find(&at) ? changes_track(mirror) : OK;
+    while (!error && leaf_cursor_find(&at)) {
+        struct change change = change_at(&at);
+        error = leaf_remove(&change);
+        if (!error)
+            leaf_cursor_step(&at);
     }
-    if (error)
-        leaves_restore(mirror, at, end);
-    *done = at;
+    *done = at.frame.raw < end.raw ? at.frame : end;
+    for (; error && leaf_cursor_find(&at); leaf_cursor_step(&at)) {
+        struct change change = change_at(&at);
+        change_undo(&change);
+    }
     return error;
 }
 
-enum error mirror_remove_range(struct mirror *mirror, gfn_t start, gfn_t end, gfn_t *done)
+enum error mirror_remove_range(struct mirror *mirror, struct vcpu_caches *caches, gfn_t start,
+                               gfn_t end, gfn_t *done)
 {
     *done = start;
     if (start.raw > end.raw || end.raw > mirror->frames)
         return ERR_RANGE;
+    /* Only a cut leaf needs them: it looks whether they are there. */
+    (void)page_cache_fill(&caches->mirror_tables);
+    (void)page_cache_fill(&caches->external_tables);
+    (void)page_cache_fill(&caches->metadata_pages);
     lock_exclude(&mirror->lock);
-    if (hpa_is_none(mirror->root)) {
-        lock_unexclude(&mirror->lock);
-        return ERR_STATE;
+    enum error error = hpa_is_none(mirror->root) ? ERR_STATE : tables_unblock(mirror, start, end);
+    if (!error)
+        error = ends_split(mirror, caches, start, end);
+    if (!error) {
+        gfn_t blocked_end = end;
+        enum error block_error = leaves_block(mirror, start, &blocked_end);
+        /* What was blocked before the refusal is removed all the same: it cannot stay as it is. */
+        error = leaves_remove(mirror, start, blocked_end, done);
+        if (!error)
+            error = block_error;
     }
-    gfn_t blocked_end = end;
-    enum error block_error = leaves_block(mirror, start, &blocked_end);
-    /* What was blocked before the refusal is removed all the same: it cannot stay as it is. */
-    enum error error = leaves_remove(mirror, start, blocked_end, done);
     lock_unexclude(&mirror->lock);
-    return error ? error : block_error;
+    return error;
 }

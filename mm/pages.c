@@ -351,6 +351,32 @@ hpa_t page_partner(hpa_t page)
     return *partner_word(page);
 }
 
+enum error page_allocate_level(enum page_owner owner, enum level level, hpa_t *page)
+{
+    if (level == LEVEL_4K)
+        return page_allocate(owner, page);
+    return pages_allocate(owner, level_pages(level), level_pages(level), page);
+}
+
+void page_free_level(hpa_t page, enum level level)
+{
+    pages_free(page, level_pages(level));
+}
+
+void page_set_owner_level(hpa_t page, enum level level, enum page_owner owner)
+{
+    for (u64 i = 0; i < level_pages(level); i++)
+        page_set_owner(hpa(page.raw + i * PAGE_BYTES), owner);
+}
+
+bool page_is_owned(hpa_t page, enum level level, enum page_owner owner)
+{
+    for (u64 i = 0; i < level_pages(level); i++)
+        if (page_owner(hpa(page.raw + i * PAGE_BYTES)) != owner)
+            return false;
+    return true;
+}
+
 void pages_statistics(struct pages_stats *copy)
 {
     lock_take(&pages_lock);

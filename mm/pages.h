@@ -37,12 +37,19 @@ enum error page_allocate(enum page_owner owner, hpa_t *page);
 enum error page_allocate_zeroed(enum page_owner owner, hpa_t *page);
 /* `count` contiguous pages, the first aligned to `align_pages` (a power of two). */
 enum error pages_allocate(enum page_owner owner, u64 count, u64 align_pages, hpa_t *first);
+/* One page of LEVEL_4K or LEVEL_2M, naturally aligned; its contents are undefined. */
+enum error page_allocate_level(enum page_owner owner, enum level level, hpa_t *page);
 /* Freeing a page that is free or leaked is a bug of ours and panics. */
 void page_free(hpa_t page);
 void pages_free(hpa_t first, u64 count);
+/* Every 4 KiB page of it, whether it was allocated as one page or not. */
+void page_free_level(hpa_t page, enum level level);
 enum page_owner page_owner(hpa_t page);
+/* True if every 4 KiB page of it has that owner. */
+bool page_is_owned(hpa_t page, enum level level, enum page_owner owner);
 /* Changes the owner of a page that is not free. */
 void page_set_owner(hpa_t page, enum page_owner owner);
+void page_set_owner_level(hpa_t page, enum level level, enum page_owner owner);
 
 /*
  * One address that goes with a page that is not free, for the page's owner to use (the mirror

@@ -65,13 +65,17 @@ static enum error entry_fill(struct td *td, enum tdh_leaf leaf, gfn_t frame, enu
     return error;
 }
 
-static enum error link_table(void *owner, gfn_t frame, enum level level, hpa_t table)
+static enum error link_table(void *owner, struct vcpu_caches *caches, gfn_t frame, enum level level,
+                             hpa_t table)
 {
+    (void)caches;
     return entry_fill(owner, TDH_MEM_SEPT_ADD, frame, level, table);
 }
 
-static enum error add_leaf(void *owner, gfn_t frame, hpa_t page, hpa_t source)
+static enum error add_leaf(void *owner, struct vcpu_caches *caches, gfn_t frame, hpa_t page,
+                           hpa_t source)
 {
+    (void)caches;
     struct td *td = owner;
     struct tdx_regs regs;
     entry_operands(&regs, td, frame, LEVEL_4K);
@@ -85,8 +89,10 @@ static enum error add_leaf(void *owner, gfn_t frame, hpa_t page, hpa_t source)
     return error;
 }
 
-static enum error set_leaf(void *owner, gfn_t frame, enum level level, hpa_t page)
+static enum error set_leaf(void *owner, struct vcpu_caches *caches, gfn_t frame, enum level level,
+                           hpa_t page)
 {
+    (void)caches;
     return entry_fill(owner, TDH_MEM_PAGE_AUG, frame, level, page);
 }
 
@@ -138,15 +144,10 @@ static void page_lost(struct td *td, gfn_t frame)
     atomic_store(&td->broken, true);
 }
 
-static enum error remove_leaf(void *owner, gfn_t frame, enum level level, hpa_t page)
+/* What the module has let go of: written back under the TD's key, and ours again. */
+static enum error page_recover(struct td *td, gfn_t frame, hpa_t page, enum level level)
 {
-    struct td *td = owner;
-    struct tdx_regs regs;
-    entry_operands(&regs, td, frame, level);
-    enum error error =
-        entry_error(seamcall(TDH_MEM_PAGE_REMOVE, &regs), TDH_MEM_PAGE_REMOVE, frame, level);
-    if (error)
-        return error;
+    enum error error = OK;
     for (u64 i = 0; !error && i < level_pages(level); i++)
         error = page_write_back(page_at(page, i), td->hkid, "a removed page");
     if (error) {
@@ -156,6 +157,54 @@ static enum error remove_leaf(void *owner, gfn_t frame, enum level level, hpa_t 
     for (u64 i = 0; i < level_pages(level); i++)
         page_take_back(page_at(page, i));
     return OK;
+}
+
+static enum error remove_leaf(void *owner, gfn_t frame, enum level level, hpa_t page)
+{
+    struct tdx_regs regs;
+    entry_operands(&regs, owner, frame, level);
+    enum error error =
+        entry_error(seamcall(TDH_MEM_PAGE_REMOVE, &regs), TDH_MEM_PAGE_REMOVE, frame, level);
+    return error ? error : page_recover(owner, frame, page, level);
+}
+
+static enum error unlink_table(void *owner, gfn_t frame, enum level level, hpa_t table)
+{
+    struct tdx_regs regs;
+    entry_operands(&regs, owner, frame, level);
+    enum error error =
+        entry_error(seamcall(TDH_MEM_SEPT_REMOVE, &regs), TDH_MEM_SEPT_REMOVE, frame, level);
+    return error ? error : page_recover(owner, frame, table, LEVEL_4K);
+}
+
+static enum error demote(void *owner, struct vcpu_caches *caches, gfn_t frame, enum level level,
+                         hpa_t page, hpa_t table)
+{
+    (void)caches;
+    (void)page;
+    struct tdx_regs regs;
+    entry_operands(&regs, owner, frame, level);
+    regs.gpr[GPR_R8] = table.raw;
+    /* No tables of nested guests. */
+    regs.gpr[GPR_R9] = regs.gpr[GPR_R10] = regs.gpr[GPR_R11] = ~0ull;
+    page_hand_over(table);
+    enum error error =
+        entry_error(seamcall(TDH_MEM_PAGE_DEMOTE, &regs), TDH_MEM_PAGE_DEMOTE, frame, level);
+    if (error)
+        page_keep(table);
+    return error;
+}
+
+static enum error promote(void *owner, gfn_t frame, enum level level, hpa_t page, hpa_t table)
+{
+    (void)page;
+    struct tdx_regs regs;
+    entry_operands(&regs, owner, frame, level);
+    struct tdx_status status = seamcall(TDH_MEM_PAGE_PROMOTE, &regs);
+    if (tdx_status_code(status) == TDX_EPT_INVALID_PROMOTE_CONDITIONS)
+        return ERR_STATE;
+    enum error error = entry_error(status, TDH_MEM_PAGE_PROMOTE, frame, level);
+    return error ? error : page_recover(owner, frame, table, LEVEL_4K);
 }
 
 static void hold_vcpus(void *owner)
@@ -171,15 +220,15 @@ static void release_vcpus(void *owner)
     atomic_store(&td->held, false);
 }
 
-static enum error reclaim_page(void *owner, hpa_t page)
+static enum error reclaim_page(void *owner, hpa_t page, enum level level)
 {
     struct td *td = owner;
     /* The module reclaims nothing of a TD whose key is not free; td_destroy said why it is not. */
     if (td->hkid_assigned)
         return ERR_REFUSED;
     enum error error = page_reclaim(page, "a TD's memory");
-    if (!error)
-        page_take_back(page);
+    for (u64 i = 0; !error && i < level_pages(level); i++)
+        page_take_back(page_at(page, i));
     return error;
 }
 
@@ -229,6 +278,9 @@ const struct mirror_ops td_mirror_ops = {
     .track = track,
     .unblock = unblock,
     .remove_leaf = remove_leaf,
+    .unlink_table = unlink_table,
+    .demote = demote,
+    .promote = promote,
     .hold_vcpus = hold_vcpus,
     .release_vcpus = release_vcpus,
     .reclaim_page = reclaim_page,

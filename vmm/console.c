@@ -10,7 +10,8 @@
 void guest_console_begin(struct vm *vm)
 {
     vm->console = (struct guest_console){0};
-    log_line("tain: console of guest %s; Ctrl-A x ends it", vm->config->name);
+    log_line("tain: console of guest %s; Ctrl-A x ends it, Ctrl-A m audits its memory",
+             vm->config->name);
 }
 
 void guest_console_end(struct vm *vm)
@@ -40,6 +41,8 @@ static void key_typed(struct vm *vm, u8 key)
         vm_end(vm, VM_END_BY_USER);
     else if (escaped && key == 'a')
         (void)uart_type(&vm->uart, CTRL_A);
+    else if (escaped && key == 'm')
+        console->audit_wanted = true;
     else if (!escaped)
         (void)uart_type(&vm->uart, key);
     /* Any other key behind Ctrl-A is none. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The machine's serial line as a guest's console. Ctrl-A x ends the guest; Ctrl-A a is a Ctrl-A of
- * its own. Guarded by the VM's lock.
+ * The machine's serial line as a guest's console. Ctrl-A x ends the guest, Ctrl-A m audits its
+ * memory; Ctrl-A a is a Ctrl-A of its own. Guarded by the VM's lock.
  */
 #ifndef VMM_CONSOLE_H
 #define VMM_CONSOLE_H
@@ -13,6 +13,7 @@ struct vm;
 struct guest_console {
     bool escaped; /* Ctrl-A was typed */
     bool in_line; /* the guest's output stands in the middle of a line */
+    bool audit_wanted;
 };
 
 /* One line that says whose console it is from now on. */

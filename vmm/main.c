@@ -70,7 +70,7 @@ static enum error add_injections(void)
 /* In strict mode this is a page fault, and its panic names the page. */
 static void touch_private_page(struct vm *vm)
 {
-    hpa_t page = mirror_lookup(&vm->td.mirror, gpa_to_gfn(gpa(LAYOUT_SHIM)));
+    hpa_t page = mirror_lookup(&vm->td.mirror, gpa_to_gfn(gpa(LAYOUT_SHIM)), NULL);
     log_line("tain: test %s: reading %#llx, a private page of guest %s", TEST_TOUCH_PRIVATE,
              (unsigned long long)page.raw, vm->config->name);
     u64 word = *(volatile u64 *)phys_to_virt(page);

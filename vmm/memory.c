@@ -14,6 +14,10 @@
 #define CONVERSION_STEP_PAGES 512
 #define FAULT_STEP_PAGES 64
 #define FAULT_AHEAD_PAGES 32
+/* Nothing is set aside for a discard: its steps are only for the interrupts' sake. */
+#define DISCARD_STEP_PAGES (64 * MIB / PAGE_BYTES)
+
+#define BLOCK_PAGES level_pages(LEVEL_2M)
 
 enum error memory_init(struct guest_memory *memory, u64 bytes)
 {
@@ -78,9 +82,25 @@ static bool frame_may_be_private(const struct guest_memory *memory, gfn_t frame)
     return memory_frame_is_ram(memory, frame) && !memory_frame_is_shared(memory, frame);
 }
 
+/* The whole block of 2 MiB. */
+static bool block_may_be_private(const struct guest_memory *memory, gfn_t block)
+{
+    if (block.raw + BLOCK_PAGES > memory->frames)
+        return false;
+    for (u64 i = 0; i < BLOCK_PAGES; i += 8)
+        if (*map_byte(memory, gfn(block.raw + i)))
+            return false;
+    return true;
+}
+
+static gfn_t block_of(gfn_t frame)
+{
+    return gfn(align_down(frame.raw, BLOCK_PAGES));
+}
+
 static void note_private_pages(struct vm *vm)
 {
-    u64 now = vm->td.mirror.stats.leaves;
+    u64 now = mirror_private_pages(&vm->td.mirror);
     if (now > vm->memory.private_most)
         vm->memory.private_most = now;
 }
@@ -94,32 +114,63 @@ static void map_ahead(struct vcpu *vcpu, u64 start, u64 end)
         if ((i - start) % FAULT_STEP_PAGES == FAULT_STEP_PAGES - 1 && apic_interrupt_is_pending())
             return;
         if (!frame_may_be_private(&vm->memory, frame) ||
-            !hpa_is_none(mirror_lookup(&vm->td.mirror, frame)))
+            !hpa_is_none(mirror_lookup(&vm->td.mirror, frame, NULL)))
             continue;
-        if (mirror_map(&vm->td.mirror, &vcpu->caches, frame))
+        if (mirror_map(&vm->td.mirror, &vcpu->caches, frame, LEVEL_4K))
             return;
         vm->memory.faulted++;
     }
 }
 
+/* One page of 2 MiB for the whole block. Any error but ERR_BUSY: small ones may do. */
+static enum error map_block(struct vcpu *vcpu, gfn_t block)
+{
+    struct vm *vm = vcpu->vm;
+    if (!block_may_be_private(&vm->memory, block))
+        return ERR_RANGE;
+    enum error e = mirror_map(&vm->td.mirror, &vcpu->caches, block, LEVEL_2M);
+    if (!e)
+        vm->memory.faulted += BLOCK_PAGES;
+    return e;
+}
+
+/* A guest that accepts a small page of a large one that is pending would fault for ever. */
+static enum error map_small(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind)
+{
+    struct vm *vm = vcpu->vm;
+    enum level level;
+    enum error e = mirror_map(&vm->td.mirror, &vcpu->caches, frame, LEVEL_4K);
+    if (e || kind != FAULT_ACCEPT_4K || hpa_is_none(mirror_lookup(&vm->td.mirror, frame, &level)) ||
+        level == LEVEL_4K)
+        return e;
+    return mirror_demote(&vm->td.mirror, &vcpu->caches, frame, LEVEL_4K);
+}
+
 enum error memory_fault(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind)
 {
     struct vm *vm = vcpu->vm;
-    u64 block = align_down(frame.raw, level_pages(LEVEL_2M));
-    u64 block_end = block + level_pages(LEVEL_2M);
+    u64 block = block_of(frame).raw;
+    u64 block_end = block + BLOCK_PAGES;
     u64 ahead = frame.raw + FAULT_AHEAD_PAGES;
     lock_share(&vm->memory.lock);
-    enum error e = ERR_RANGE;
-    if (frame_may_be_private(&vm->memory, frame))
-        e = mirror_map(&vm->td.mirror, &vcpu->caches, frame);
-    if (!e) {
-        vm->memory.faulted++;
-        if (kind == FAULT_ACCEPT_2M)
-            map_ahead(vcpu, block, block_end);
-        else if (kind == FAULT_ACCEPT_4K)
-            map_ahead(vcpu, frame.raw + 1, ahead < block_end ? ahead : block_end);
-        note_private_pages(vm);
+    enum error e = frame_may_be_private(&vm->memory, frame) ? OK : ERR_RANGE;
+    bool mapped = false;
+    if (!e && kind == FAULT_ACCEPT_2M) {
+        enum error large = map_block(vcpu, gfn(block));
+        mapped = large == OK;
+        if (large == ERR_BUSY)
+            e = ERR_BUSY;
     }
+    if (!e && !mapped) {
+        e = map_small(vcpu, frame, kind);
+        vm->memory.faulted += e == OK;
+        if (!e && kind == FAULT_ACCEPT_2M)
+            map_ahead(vcpu, block, block_end);
+        else if (!e && kind == FAULT_ACCEPT_4K)
+            map_ahead(vcpu, frame.raw + 1, ahead < block_end ? ahead : block_end);
+    }
+    if (!e)
+        note_private_pages(vm);
     lock_unshare(&vm->memory.lock);
     return e;
 }
@@ -179,43 +230,78 @@ static gfn_t shared_alias(const struct vm *vm, gfn_t frame)
     return gfn(frame.raw | vm->shared_bit.raw >> PAGE_SHIFT);
 }
 
+static u64 private_frames(const struct guest_memory *memory, gfn_t start, gfn_t end)
+{
+    u64 count = 0;
+    for (gfn_t frame = start; frame.raw < end.raw; frame.raw++)
+        count += !memory_frame_is_shared(memory, frame);
+    return count;
+}
+
+/* Pages of zeros for the frames of [*done, end) that are not shared yet. */
+static enum error shared_map(struct vcpu *vcpu, struct page_list *zeros, gfn_t end, gfn_t *done)
+{
+    struct vm *vm = vcpu->vm;
+    for (; done->raw < end.raw; done->raw++) {
+        if (memory_frame_is_shared(&vm->memory, *done))
+            continue;
+        enum error e = vcpu_caches_fill(&vcpu->caches);
+        if (!e)
+            e = ept_map(&vm->direct, &vcpu->caches, shared_alias(vm, *done),
+                        zeros->pages[zeros->count - 1], EPT_READ | EPT_WRITE);
+        if (e)
+            return e;
+        zeros->count--;
+        mark_shared(&vm->memory, *done);
+    }
+    return OK;
+}
+
 /*
- * One run of private frames. The pages are set aside before the first change. Should a table page
- * be missing in the middle, the frames behind are private and absent: the guest is told where.
+ * One step of private frames, with one removal for all. The pages are set aside before the first
+ * change. Should a table page be missing in the middle, the frames behind are private and absent:
+ * the guest is told where.
  */
-static enum error share_run(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
+static enum error share_step(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
 {
     struct vm *vm = vcpu->vm;
     struct page_list zeros;
     *done = start;
-    enum error e = list_open_filled(&zeros, end.raw - start.raw);
-    if (e)
-        return e;
-    gfn_t removed = start;
-    e = mirror_remove_range(&vm->td.mirror, start, end, &removed);
-    if (!e)
-        removed = end;
-    for (; done->raw < removed.raw; done->raw++) {
-        enum error mapped = vcpu_caches_fill(&vcpu->caches);
-        if (!mapped)
-            mapped = ept_map(&vm->direct, &vcpu->caches, shared_alias(vm, *done),
-                             zeros.pages[zeros.count - 1], EPT_READ | EPT_WRITE);
-        if (mapped) {
+    lock_exclude(&vm->memory.lock);
+    u64 count = private_frames(&vm->memory, start, end);
+    enum error e = count ? list_open_filled(&zeros, count) : OK;
+    if (count && !e) {
+        gfn_t removed = start;
+        e = mirror_remove_range(&vm->td.mirror, &vcpu->caches, start, end, &removed);
+        enum error mapped = shared_map(vcpu, &zeros, e ? removed : end, done);
+        if (mapped)
             e = mapped;
-            break;
-        }
-        zeros.count--;
-        mark_shared(&vm->memory, *done);
+        list_close(&zeros);
     }
-    list_close(&zeros);
+    if (!e)
+        *done = end;
+    lock_unexclude(&vm->memory.lock);
     return e;
 }
 
 /*
- * One run of shared frames: unmapped first, freed only when no processor can still reach them. The
+ * A guest takes a block that was emptied in whole pages of 2 MiB again, if no table is left in
+ * their place. What refuses, stays: it costs speed alone.
+ */
+static void block_tidy(struct vcpu *vcpu, gfn_t start, gfn_t end)
+{
+    struct mirror *mirror = &vcpu->vm->td.mirror;
+    gfn_t block = gfn(align_up(start.raw, BLOCK_PAGES));
+    for (; block.raw + BLOCK_PAGES <= end.raw; block.raw += BLOCK_PAGES)
+        if (mirror_can_promote(mirror, block, LEVEL_2M))
+            (void)mirror_promote(mirror, block, LEVEL_2M);
+}
+
+/*
+ * One step of shared frames: unmapped first, freed only when no processor can still reach them. The
  * lock is not held for the flush: a vCPU that waits for the lock could not answer it.
  */
-static enum error unshare_run(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
+static enum error unshare_step(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
 {
     struct vm *vm = vcpu->vm;
     struct page_list unmapped;
@@ -238,27 +324,8 @@ static enum error unshare_run(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *
     if (unmapped.count)
         vm_flush_shared(vcpu);
     list_close(&unmapped);
-    return e;
-}
-
-/* Converts the private runs of a step. */
-static enum error share_step(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
-{
-    struct guest_memory *memory = &vcpu->vm->memory;
-    enum error e = OK;
-    lock_exclude(&memory->lock);
-    *done = start;
-    while (done->raw < end.raw && !e) {
-        if (memory_frame_is_shared(memory, *done)) {
-            done->raw++;
-            continue;
-        }
-        gfn_t run_end = gfn(done->raw + 1);
-        while (run_end.raw < end.raw && !memory_frame_is_shared(memory, run_end))
-            run_end.raw++;
-        e = share_run(vcpu, *done, run_end, done);
-    }
-    lock_unexclude(&memory->lock);
+    if (!e)
+        block_tidy(vcpu, start, end);
     return e;
 }
 
@@ -291,5 +358,66 @@ enum error memory_make_shared(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *
 
 enum error memory_make_private(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
 {
-    return convert(vcpu, start, end, unshare_run, done);
+    return convert(vcpu, start, end, unshare_step, done);
+}
+
+enum error memory_discard(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
+{
+    struct vm *vm = vcpu->vm;
+    gfn_t ram_end = end.raw < vm->memory.frames ? end : gfn(vm->memory.frames);
+    note_private_pages(vm);
+    *done = start;
+    while (done->raw < ram_end.raw) {
+        gfn_t from = *done;
+        u64 next = align_down(from.raw, DISCARD_STEP_PAGES) + DISCARD_STEP_PAGES;
+        gfn_t to = next < ram_end.raw ? gfn(next) : ram_end;
+        lock_exclude(&vm->memory.lock);
+        enum error e = mirror_remove_range(&vm->td.mirror, &vcpu->caches, from, to, done);
+        lock_unexclude(&vm->memory.lock);
+        if (e)
+            return e;
+        *done = to;
+        block_tidy(vcpu, from, to);
+        if (done->raw < ram_end.raw && apic_interrupt_is_pending())
+            return ERR_BUSY;
+    }
+    *done = end;
+    return OK;
+}
+
+enum error memory_demote(struct vcpu *vcpu, gfn_t start, gfn_t end)
+{
+    enum error e = OK;
+    for (gfn_t frame = start; frame.raw < end.raw && !e;
+         frame = gfn(block_of(frame).raw + BLOCK_PAGES))
+        e = mirror_demote(&vcpu->vm->td.mirror, &vcpu->caches, frame, LEVEL_4K);
+    return e;
+}
+
+enum error memory_promote(struct vcpu *vcpu, gfn_t start, gfn_t end, u64 *promoted)
+{
+    struct mirror *mirror = &vcpu->vm->td.mirror;
+    *promoted = 0;
+    for (gfn_t block = block_of(start); block.raw < end.raw; block.raw += BLOCK_PAGES) {
+        if (!mirror_can_promote(mirror, block, LEVEL_2M))
+            continue;
+        enum error e = mirror_promote(mirror, block, LEVEL_2M);
+        if (e && e != ERR_STATE)
+            return e;
+        *promoted += e == OK;
+    }
+    return OK;
+}
+
+void memory_scan(struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    struct mirror *mirror = &vm->td.mirror;
+    gfn_t block = vm->memory.scan_next;
+    if (!vm->memory.scans)
+        return;
+    vm->memory.scan_next =
+        block.raw + BLOCK_PAGES < vm->memory.frames ? gfn(block.raw + BLOCK_PAGES) : gfn(0);
+    if (mirror_can_promote(mirror, block, LEVEL_2M))
+        (void)mirror_promote(mirror, block, LEVEL_2M);
 }

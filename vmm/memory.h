@@ -23,6 +23,8 @@ struct guest_memory {
     u64 shared_now, shared_most; /* pages */
     _Atomic u64 faulted;         /* private pages mapped by faults */
     _Atomic u64 private_most;
+    bool scans;      /* promote in the background */
+    gfn_t scan_next; /* vCPU 0's */
 };
 
 enum error memory_init(struct guest_memory *memory, u64 bytes);
@@ -39,8 +41,9 @@ enum fault_kind {
 };
 
 /*
- * Resolves a private EPT violation at `frame`, in pages of 4 KiB; frames beyond the first are a
- * convenience that gives way to interrupts.
+ * Resolves a private EPT violation at `frame`: with one page of 2 MiB if the guest accepts so
+ * much, the whole block is private RAM and such a page is free; else in pages of 4 KiB, of which
+ * those beyond the first are a convenience that gives way to interrupts.
  * ERR_BUSY: let the guest fault again. ERR_RANGE: no such private memory. ERR_NO_MEMORY,
  * ERR_REFUSED.
  */
@@ -54,5 +57,18 @@ enum error memory_fault(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind);
  */
 enum error memory_make_shared(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done);
 enum error memory_make_private(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done);
+
+/*
+ * Takes the private memory in [start, end) away, whatever is in it; the frames stay private, and
+ * a fault brings new pages, which the guest has to accept. *done and errors as above.
+ */
+enum error memory_discard(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done);
+
+/* The sizes of private pages in the blocks of 2 MiB that the range touches; see mm/mirror.h. */
+enum error memory_demote(struct vcpu *vcpu, gfn_t start, gfn_t end);
+enum error memory_promote(struct vcpu *vcpu, gfn_t start, gfn_t end, u64 *promoted);
+
+/* Looks at one more block, and promotes it if that is possible. For vCPU 0, when time is left. */
+void memory_scan(struct vcpu *vcpu);
 
 #endif

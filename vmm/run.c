@@ -74,6 +74,21 @@ static u64 timer_deadline(struct vcpu *vcpu)
     return vcpu->deadline_host;
 }
 
+/* The console, and one block of memory that might be promoted. */
+static void serve_poll(struct vcpu *vcpu, u64 now)
+{
+    struct vm *vm = vcpu->vm;
+    lock_take(&vm->lock);
+    guest_console_poll(vm);
+    vm->poll_tsc = now + time_us_to_tsc(CONSOLE_POLL_US);
+    bool audit_wanted = vm->console.audit_wanted;
+    vm->console.audit_wanted = false;
+    lock_release(&vm->lock);
+    memory_scan(vcpu);
+    if (audit_wanted)
+        vm_audit(vm);
+}
+
 /* What is due on this processor: the guest's timer, the console. */
 static void serve_time(struct vcpu *vcpu)
 {
@@ -82,12 +97,8 @@ static void serve_time(struct vcpu *vcpu)
     u8 vector;
     if (deadline && deadline <= now && lapic_timer_expire(&vcpu->lapic, &vector))
         vcpu_post(vcpu, vector);
-    if (vcpu->index == 0 && now >= vm->poll_tsc) {
-        lock_take(&vm->lock);
-        guest_console_poll(vm);
-        vm->poll_tsc = now + time_us_to_tsc(CONSOLE_POLL_US);
-        lock_release(&vm->lock);
-    }
+    if (vcpu->index == 0 && now >= vm->poll_tsc)
+        serve_poll(vcpu, now);
     log_pump();
 }
 

@@ -11,7 +11,10 @@ typedef unsigned long long number; /* what %llu takes */
 void summary_collect(struct vm_result *result, struct vm *vm)
 {
     result->end = vm->end;
-    result->private_pages = vm->td.mirror.stats.leaves;
+    result->private_pages = mirror_private_pages(&vm->td.mirror);
+    for (enum level level = LEVEL_4K; level < MIRROR_LEAF_LEVELS; level++)
+        result->leaves[level] = vm->td.mirror.stats.leaves[level];
+    result->tables = vm->td.mirror.stats.tables;
     result->shared_pages = vm->memory.shared_now;
     for (u32 i = 0; i < vm->vcpu_count; i++) {
         const struct vcpu *vcpu = vm->vcpus[i];
@@ -43,6 +46,18 @@ static void print_time(const struct vm *vm)
              (number)ticks);
 }
 
+/* result->leaves, as the mirror's are gone by now. */
+static void print_sizes(const struct vm *vm, const struct vm_result *result)
+{
+    const struct mirror_stats *mirror = &vm->td.mirror.stats;
+    log_line(
+        "summary: leaves at the end: %llu of 4 KiB, %llu of 2 MiB, %llu of 1 GiB; %llu tables; "
+        "%llu demoted, %llu promoted, %llu tables unlinked; %llu tracks",
+        (number)result->leaves[LEVEL_4K], (number)result->leaves[LEVEL_2M],
+        (number)result->leaves[LEVEL_1G], (number)result->tables, (number)mirror->demoted,
+        (number)mirror->promoted, (number)mirror->unlinked, (number)mirror->tracks);
+}
+
 static void print_memory(const struct vm *vm, const struct vm_result *result)
 {
     const struct guest_memory *memory = &vm->memory;
@@ -57,6 +72,7 @@ static void print_memory(const struct vm *vm, const struct vm_result *result)
         "summary: private pages at the end, as the module has them: %llu accepted or measured, "
         "%llu pending",
         (number)mirror->audited_mapped, (number)mirror->audited_pending);
+    print_sizes(vm, result);
     log_line("summary: shared pages: %llu at the end, %llu at most", (number)result->shared_pages,
              (number)memory->shared_most);
     log_line("summary: external pages: %llu taken, %llu returned, %llu leaked; private pages "

@@ -10,7 +10,8 @@ struct vm_result {
     enum error audit;     /* mirror and external table, compared before the teardown */
     enum error destroyed; /* vm_destroy's result */
     char audit_message[AUDIT_MESSAGE_BYTES];
-    u64 private_pages, shared_pages; /* just before the teardown */
+    u64 private_pages, shared_pages;
+    u64 leaves[MIRROR_LEAF_LEVELS], tables; /* just before the teardown */
     u64 exits[TD_EXIT_KINDS], vmcalls[VMCALL_ROWS], msrs_refused;
 };
 

@@ -77,6 +77,7 @@ static enum error create_td(struct vm *vm)
     };
     vm->shared_bit = gpa(1ull << (module->gpa_bits - 1));
     enum error e = memory_init(&vm->memory, vm->config->memory_bytes);
+    vm->memory.scans = vm->config->promote;
     if (!e)
         e = ept_init(&vm->direct, module->gpa_bits);
     if (e)
@@ -112,7 +113,7 @@ static enum error create_vcpus(struct vm *vm)
         memset(vcpu, 0, sizeof *vcpu);
         vcpu->vm = vm;
         vcpu->index = i;
-        vcpu_caches_init(&vcpu->caches);
+        vcpu_caches_init(&vcpu->caches, 0);
         lapic_init(&vcpu->lapic, i);
         vm->vcpus[i] = vcpu;
         vm->vcpu_count = i + 1;
@@ -285,4 +286,18 @@ void vm_update_uart_line(struct vm *vm)
     struct interrupt interrupt;
     ioapic_set_line(&vm->ioapic, UART_PIN, uart_interrupt(&vm->uart), &interrupt);
     vm_deliver(vm, &interrupt, INTERRUPT_BROADCAST);
+}
+
+void vm_audit(struct vm *vm)
+{
+    char message[AUDIT_MESSAGE_BYTES];
+    const struct mirror_stats *stats = &vm->td.mirror.stats;
+    enum error e = mirror_audit(&vm->td.mirror, message);
+    log_line(
+        "tain: audit of guest %s: %s; pages: %llu accepted, %llu pending, in leaves: %llu of 4 "
+        "KiB, %llu of 2 MiB, %llu of 1 GiB",
+        vm->config->name, e ? message : "mirror and external table agree",
+        (unsigned long long)stats->audited_mapped, (unsigned long long)stats->audited_pending,
+        (unsigned long long)stats->leaves[LEVEL_4K], (unsigned long long)stats->leaves[LEVEL_2M],
+        (unsigned long long)stats->leaves[LEVEL_1G]);
 }

@@ -85,6 +85,9 @@ enum vm_end vm_run(struct vm *vm);
  */
 enum error vm_destroy(struct vm *vm);
 
+/* Compares mirror and external table while the guest runs, and says what was found in one line. */
+void vm_audit(struct vm *vm);
+
 /* The first end counts; every vCPU leaves the guest. The caller has logged the particulars. */
 void vm_end(struct vm *vm, enum vm_end end);
 static inline bool vm_has_ended(const struct vm *vm)

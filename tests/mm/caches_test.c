@@ -14,7 +14,7 @@ static void start(u64 pages)
     pages_reset_for_test();
     pages_add_range(hpa(HOST_MEMORY_START), hpa(HOST_MEMORY_START + pages * PAGE_BYTES));
     pages_statistics(&at_start);
-    vcpu_caches_init(&caches);
+    vcpu_caches_init(&caches, 0);
 }
 
 static void end(void)

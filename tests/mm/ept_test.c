@@ -20,7 +20,7 @@ static int setup(void **state)
     pages_reset_for_test();
     pages_add_range(hpa(HOST_MEMORY_START), hpa(HOST_MEMORY_START + PAGES * PAGE_BYTES));
     pages_statistics(&at_start);
-    vcpu_caches_init(&caches);
+    vcpu_caches_init(&caches, 0);
     assert_int_equal(ept_init(&ept, 48), OK);
     return 0;
 }

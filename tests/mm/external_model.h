@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A model of the external table's owner, written from the rules and not from the mirror: a list of
+ * A model of the external table's owner, written from the rules and not from the mirror: a set of
  * entries, each with a state. A call against the rules fails the test at once. It answers as told
  * on the nth call of an op, and looks at the mirror from inside each op.
  */
@@ -17,6 +17,9 @@ enum model_op {
     OP_TRACK,
     OP_UNBLOCK,
     OP_REMOVE,
+    OP_UNLINK,
+    OP_DEMOTE,
+    OP_PROMOTE,
     OP_RECLAIM,
     OP_READ,
     OP_HOLD,
@@ -24,11 +27,14 @@ enum model_op {
     OP_KINDS,
 };
 
-#define MODEL_ENTRIES_MAX 4096
-#define MODEL_HISTORY_MAX 4096
+#define MODEL_ENTRIES_MAX 16384 /* a power of two */
+#define MODEL_HISTORY_MAX 16384
+#define MODEL_PAGES_MAX (1 << 19)
 
 struct model_entry {
-    enum external_state state;
+    bool used;
+    enum external_state state; /* TABLE, PENDING or MAPPED, whether blocked or not */
+    bool blocked;
     enum level level;
     gfn_t frame;
     hpa_t page; /* of a leaf or a table */
@@ -38,8 +44,8 @@ struct model_entry {
 struct model {
     struct mirror mirror;
     struct vcpu_caches caches;
-    struct model_entry entries[MODEL_ENTRIES_MAX];
-    u32 entry_count;
+    struct model_entry entries[MODEL_ENTRIES_MAX]; /* hashed by level and frame */
+    bool page_is_given[MODEL_PAGES_MAX];           /* from HOST_MEMORY_START on */
     u64 epoch;
     u32 calls[OP_KINDS];
     enum model_op history[MODEL_HISTORY_MAX];
@@ -66,5 +72,11 @@ void model_fail(struct model *model, enum model_op op, u32 first, u32 last, enum
 /* Forgets calls, history, and the failure that was ordered. */
 void model_calm(struct model *model);
 struct model_entry *model_entry_find(struct model *model, gfn_t frame, enum level level);
+/* What the guest does: the pending leaf that maps `frame` is its own from then on. */
+void model_accept(struct model *model, gfn_t frame);
+/* The leaf that maps `frame`, at whatever level; null: none. */
+struct model_entry *model_leaf_find(struct model *model, gfn_t frame);
+/* How the mirror looks to a walker that takes no lock. */
+hpa_t model_walk(struct model *model, gfn_t frame);
 
 #endif

@@ -19,12 +19,12 @@ static struct model model;
 static void map_all(void)
 {
     for (u64 i = 0; i < LEAVES; i++)
-        assert_int_equal(mirror_map(&model.mirror, &model.caches, gfn(FIRST + i)), OK);
+        assert_int_equal(mirror_map(&model.mirror, &model.caches, gfn(FIRST + i), LEVEL_4K), OK);
 }
 
 static enum error set_one(gfn_t frame)
 {
-    return mirror_map(&model.mirror, &model.caches, frame);
+    return mirror_map(&model.mirror, &model.caches, frame, LEVEL_4K);
 }
 
 static enum error add_one(gfn_t frame)
@@ -41,7 +41,7 @@ static void fail_each_map(enum error (*map)(gfn_t), enum model_op op, u32 calls)
             assert_int_equal(map(gfn(FIRST)), error);
             assert_int_equal(model.calls[op], nth);
             assert_int_equal(model.mirror.stats.busy, error == ERR_BUSY);
-            assert_true(hpa_is_none(mirror_lookup(&model.mirror, gfn(FIRST))));
+            assert_true(hpa_is_none(mirror_lookup(&model.mirror, gfn(FIRST), NULL)));
             model_check(&model);
             model_calm(&model);
             assert_int_equal(map(gfn(FIRST)), OK);
@@ -72,8 +72,9 @@ static void a_busy_removal_is_retried_once_with_vcpus_held_invariant_11(void **s
             map_all();
             model_fail(&model, ops[i], nth, nth, ERR_BUSY);
             gfn_t done;
-            assert_int_equal(
-                mirror_remove_range(&model.mirror, gfn(FIRST), gfn(FIRST + LEAVES), &done), OK);
+            assert_int_equal(mirror_remove_range(&model.mirror, &model.caches, gfn(FIRST),
+                                                 gfn(FIRST + LEAVES), &done),
+                             OK);
             assert_int_equal(model.calls[OP_HOLD], 1);
             assert_int_equal(model.calls[OP_RELEASE], 1);
             assert_int_equal(model.calls[ops[i]], (ops[i] == OP_TRACK ? 1 : LEAVES) + 1);
@@ -83,7 +84,7 @@ static void a_busy_removal_is_retried_once_with_vcpus_held_invariant_11(void **s
             assert_int_equal(model.history[at - 1], ops[i]);
             assert_int_equal(model.history[at + 1], ops[i]);
             assert_int_equal(model.history[at + 2], OP_RELEASE);
-            assert_int_equal(model.mirror.stats.leaves, 0);
+            assert_int_equal(model.mirror.stats.leaves[LEVEL_4K], 0);
             model_check(&model);
             model_destroy(&model);
         }
@@ -98,24 +99,26 @@ static void removal_fails(enum model_op op, u32 nth, enum error error)
     /* BUSY: the retry as well. */
     model_fail(&model, op, nth, error == ERR_BUSY ? nth + 1 : nth, error);
     gfn_t done, end = gfn(FIRST + LEAVES);
-    assert_int_equal(mirror_remove_range(&model.mirror, gfn(FIRST), end, &done), error);
+    assert_int_equal(mirror_remove_range(&model.mirror, &model.caches, gfn(FIRST), end, &done),
+                     error);
     u64 removed = op == OP_TRACK ? 0 : nth - 1;
     assert_int_equal(done.raw, FIRST + removed);
-    assert_int_equal(model.mirror.stats.leaves, LEAVES - removed);
+    assert_int_equal(model.mirror.stats.leaves[LEVEL_4K], LEAVES - removed);
     model_check(&model);
     for (u64 i = 0; i < LEAVES; i++) {
         struct model_entry *entry = model_entry_find(&model, gfn(FIRST + i), LEVEL_4K);
         assert_int_equal(entry != NULL, i >= removed);
-        bool mapped = entry && entry->state != EXTERNAL_BLOCKED;
-        assert_int_equal(!hpa_is_none(mirror_lookup(&model.mirror, gfn(FIRST + i))), mapped);
+        bool mapped = entry && !entry->blocked;
+        assert_int_equal(!hpa_is_none(mirror_lookup(&model.mirror, gfn(FIRST + i), NULL)), mapped);
         /* Only a failed TRACK leaves something that cannot be unblocked. */
         assert_int_equal(mapped, i >= removed && op != OP_TRACK);
         if (entry && !mapped)
-            assert_int_equal(mirror_map(&model.mirror, &model.caches, gfn(FIRST + i)), ERR_REFUSED);
+            assert_int_equal(mirror_map(&model.mirror, &model.caches, gfn(FIRST + i), LEVEL_4K),
+                             ERR_REFUSED);
     }
     model_calm(&model);
-    assert_int_equal(mirror_remove_range(&model.mirror, done, end, &done), OK);
-    assert_int_equal(model.mirror.stats.leaves, 0);
+    assert_int_equal(mirror_remove_range(&model.mirror, &model.caches, done, end, &done), OK);
+    assert_int_equal(model.mirror.stats.leaves[LEVEL_4K], 0);
     model_check(&model);
     model_destroy(&model);
 }
@@ -133,6 +136,19 @@ static void a_failed_removal_is_honest_and_resumable_invariants_3_6(void **state
     removal_fails(OP_TRACK, 1, ERR_BUSY);
 }
 
+static const struct model_entry *only_entry(void)
+{
+    const struct model_entry *found = NULL;
+    for (u32 i = 0; i < MODEL_ENTRIES_MAX; i++) {
+        if (!model.entries[i].used)
+            continue;
+        assert_null(found);
+        found = &model.entries[i];
+    }
+    assert_non_null(found);
+    return found;
+}
+
 static void what_is_not_reclaimed_is_leaked_and_counted_invariant_21(void **state)
 {
     (void)state;
@@ -145,11 +161,11 @@ static void what_is_not_reclaimed_is_leaked_and_counted_invariant_21(void **stat
         model_fail(&model, OP_RECLAIM, nth, nth, ERR_REFUSED);
         assert_int_equal(mirror_destroy(&model.mirror), ERR_REFUSED);
         vcpu_caches_drain(&model.caches);
-        assert_int_equal(model.entry_count, 1);
-        assert_int_equal(page_owner(model.entries[0].page), PAGE_LEAKED);
+        const struct model_entry *left = only_entry();
+        assert_int_equal(page_owner(left->page), PAGE_LEAKED);
         const struct mirror_stats *stats = &model.mirror.stats;
         assert_int_equal(stats->private_leaked + stats->external_leaked, 1);
-        assert_int_equal(stats->external_leaked, model.entries[0].state == EXTERNAL_TABLE);
+        assert_int_equal(stats->external_leaked, left->state == EXTERNAL_TABLE);
         assert_int_equal(stats->external_returned + stats->external_leaked, 4);
         assert_int_equal(stats->external_taken, 4);
         assert_non_null(strstr(host_log(), "mirror: leaked"));
@@ -174,7 +190,7 @@ static void without_memory_a_map_fails_before_the_lock_invariant_15(void **state
             count++;
         for (u64 i = 0; i < left; i++)
             page_free(held[--count]);
-        enum error error = mirror_map(&model.mirror, &model.caches, gfn(FIRST));
+        enum error error = mirror_map(&model.mirror, &model.caches, gfn(FIRST), LEVEL_4K);
         assert_true(error == OK || error == ERR_NO_MEMORY);
         assert_int_equal(model.history_len, error ? 0 : 4);
         model_check(&model);
@@ -190,18 +206,20 @@ static void without_memory_a_map_fails_before_the_lock_invariant_15(void **state
 #define CONTENDED 600ull
 static pthread_mutex_t owner_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static enum error link_locked(void *owner, gfn_t frame, enum level level, hpa_t table)
+static enum error link_locked(void *owner, struct vcpu_caches *caches, gfn_t frame,
+                              enum level level, hpa_t table)
 {
     pthread_mutex_lock(&owner_lock);
-    enum error error = model_ops.link_table(owner, frame, level, table);
+    enum error error = model_ops.link_table(owner, caches, frame, level, table);
     pthread_mutex_unlock(&owner_lock);
     return error;
 }
 
-static enum error set_locked(void *owner, gfn_t frame, enum level level, hpa_t page)
+static enum error set_locked(void *owner, struct vcpu_caches *caches, gfn_t frame, enum level level,
+                             hpa_t page)
 {
     pthread_mutex_lock(&owner_lock);
-    enum error error = model_ops.set_leaf(owner, frame, level, page);
+    enum error error = model_ops.set_leaf(owner, caches, frame, level, page);
     pthread_mutex_unlock(&owner_lock);
     return error;
 }
@@ -211,10 +229,10 @@ static void *fault_all(void *index)
     static struct vcpu_caches caches[2];
     u32 cpu = (u32)(uintptr_t)index;
     host_cpu_set(cpu);
-    vcpu_caches_init(&caches[cpu]);
+    vcpu_caches_init(&caches[cpu], 0);
     for (u64 i = 0; i < CONTENDED; i++) {
         enum error error;
-        while ((error = mirror_map(&model.mirror, &caches[cpu], gfn(i))) == ERR_BUSY)
+        while ((error = mirror_map(&model.mirror, &caches[cpu], gfn(i), LEVEL_4K)) == ERR_BUSY)
             cpu_relax();
         if (error)
             return (void *)1;
@@ -241,7 +259,7 @@ static void two_processors_map_each_frame_once_invariants_4_14(void **state)
         assert_int_equal(pthread_join(threads[i], &failed), 0);
         assert_null(failed);
     }
-    assert_int_equal(model.mirror.stats.leaves, CONTENDED);
+    assert_int_equal(model.mirror.stats.leaves[LEVEL_4K], CONTENDED);
     assert_int_equal(model.calls[OP_SET], CONTENDED);
     model_check(&model);
     model_destroy(&model);

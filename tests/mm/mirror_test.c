@@ -30,17 +30,17 @@ static int teardown(void **state)
 static void a_map_links_tables_from_the_top_then_the_leaf(void **state)
 {
     (void)state;
-    assert_int_equal(mirror_map(&model.mirror, &model.caches, frame), OK);
+    assert_int_equal(mirror_map(&model.mirror, &model.caches, frame, LEVEL_4K), OK);
     const enum model_op wanted[] = {OP_LINK, OP_LINK, OP_LINK, OP_SET};
     assert_int_equal(model.history_len, 4);
     assert_memory_equal(model.history, wanted, sizeof wanted);
     hpa_t page = model_entry_find(&model, frame, LEVEL_4K)->page;
-    assert_true(hpa_equal(mirror_lookup(&model.mirror, frame), page));
+    assert_true(hpa_equal(mirror_lookup(&model.mirror, frame, NULL), page));
     model_check(&model);
     /* Invariant 7: mapped already is not mapped again. */
-    assert_int_equal(mirror_map(&model.mirror, &model.caches, frame), OK);
+    assert_int_equal(mirror_map(&model.mirror, &model.caches, frame, LEVEL_4K), OK);
     assert_int_equal(model.history_len, 4);
-    assert_true(hpa_equal(mirror_lookup(&model.mirror, frame), page));
+    assert_true(hpa_equal(mirror_lookup(&model.mirror, frame, NULL), page));
 }
 
 static void an_add_of_a_mapped_frame_is_refused_invariant_7(void **state)
@@ -57,10 +57,11 @@ static void a_frame_with_the_shared_bit_is_out_of_range_invariant_9(void **state
 {
     (void)state;
     gfn_t done, shared = gfn(1ull << (MODEL_GPA_BITS - PAGE_SHIFT));
-    assert_int_equal(mirror_map(&model.mirror, &model.caches, shared), ERR_RANGE);
-    assert_int_equal(mirror_remove_range(&model.mirror, gfn(0), gfn(shared.raw + 1), &done),
-                     ERR_RANGE);
-    assert_true(hpa_is_none(mirror_lookup(&model.mirror, shared)));
+    assert_int_equal(mirror_map(&model.mirror, &model.caches, shared, LEVEL_4K), ERR_RANGE);
+    assert_int_equal(
+        mirror_remove_range(&model.mirror, &model.caches, gfn(0), gfn(shared.raw + 1), &done),
+        ERR_RANGE);
+    assert_true(hpa_is_none(mirror_lookup(&model.mirror, shared, NULL)));
     assert_int_equal(model.history_len, 0);
 }
 
@@ -70,10 +71,10 @@ static u32 looks;
 static void fault_inside(struct model *inner, gfn_t at)
 {
     struct vcpu_caches others;
-    vcpu_caches_init(&others);
+    vcpu_caches_init(&others, 0);
     u32 len = inner->history_len;
     host_cpu_set(1);
-    assert_int_equal(mirror_map(&inner->mirror, &others, at), ERR_BUSY);
+    assert_int_equal(mirror_map(&inner->mirror, &others, at, LEVEL_4K), ERR_BUSY);
     host_cpu_set(0);
     assert_int_equal(inner->history_len, len);
     vcpu_caches_drain(&others);
@@ -86,7 +87,7 @@ static void a_walker_meets_frozen_entries_and_goes_invariants_1_2_4(void **state
     host_cpu_count_set(2, 1);
     looks = 0;
     model.inside = fault_inside;
-    assert_int_equal(mirror_map(&model.mirror, &model.caches, frame), OK);
+    assert_int_equal(mirror_map(&model.mirror, &model.caches, frame, LEVEL_4K), OK);
     model.inside = NULL;
     assert_int_equal(looks, 4);
     assert_int_equal(model.mirror.stats.races_lost, 4);
@@ -96,7 +97,7 @@ static void a_walker_meets_frozen_entries_and_goes_invariants_1_2_4(void **state
 static void map_range(u64 start, u64 count)
 {
     for (u64 i = 0; i < count; i++)
-        assert_int_equal(mirror_map(&model.mirror, &model.caches, gfn(start + i)), OK);
+        assert_int_equal(mirror_map(&model.mirror, &model.caches, gfn(start + i), LEVEL_4K), OK);
 }
 
 static void a_removal_blocks_all_tracks_once_removes_all_invariant_17(void **state)
@@ -106,15 +107,17 @@ static void a_removal_blocks_all_tracks_once_removes_all_invariant_17(void **sta
     map_range(1ull << 20, 1);
     model_calm(&model);
     gfn_t done;
-    assert_int_equal(mirror_remove_range(&model.mirror, gfn(511), gfn(513 + (1 << 19)), &done), OK);
+    assert_int_equal(
+        mirror_remove_range(&model.mirror, &model.caches, gfn(511), gfn(513 + (1 << 19)), &done),
+        OK);
     assert_int_equal(done.raw, 513 + (1 << 19));
     const enum model_op wanted[] = {OP_BLOCK,  OP_BLOCK,  OP_BLOCK, OP_TRACK,
                                     OP_REMOVE, OP_REMOVE, OP_REMOVE};
     assert_int_equal(model.history_len, 7);
     assert_memory_equal(model.history, wanted, sizeof wanted);
-    assert_true(hpa_is_none(mirror_lookup(&model.mirror, gfn(512))));
-    assert_false(hpa_is_none(mirror_lookup(&model.mirror, gfn(510))));
-    assert_int_equal(model.mirror.stats.leaves, 2);
+    assert_true(hpa_is_none(mirror_lookup(&model.mirror, gfn(512), NULL)));
+    assert_false(hpa_is_none(mirror_lookup(&model.mirror, gfn(510), NULL)));
+    assert_int_equal(model.mirror.stats.leaves[LEVEL_4K], 2);
     model_check(&model);
     map_range(511, 3);
     model_check(&model);
@@ -124,7 +127,8 @@ static void a_removal_of_nothing_calls_nobody(void **state)
 {
     (void)state;
     gfn_t done;
-    assert_int_equal(mirror_remove_range(&model.mirror, gfn(0), gfn(1 << 22), &done), OK);
+    assert_int_equal(mirror_remove_range(&model.mirror, &model.caches, gfn(0), gfn(1 << 22), &done),
+                     OK);
     assert_int_equal(done.raw, 1 << 22);
     assert_int_equal(model.history_len, 0);
 }
@@ -155,20 +159,30 @@ static void the_audit_names_the_first_difference_invariant_6(void **state)
     assert_non_null(strstr(message, "GPA 0x12000, level 0: the mirror's entry is mapped, "
                                     "the external one is free"));
     entry->frame.raw = 18;
-    model.entries[model.entry_count++] =
-        (struct model_entry){EXTERNAL_MAPPED, LEVEL_4K, gfn(20), hpa(HOST_MEMORY_START), 0};
+    hpa_t extra;
+    assert_int_equal(page_allocate(PAGE_PRIVATE, &extra), OK);
+    assert_int_equal(model_ops.set_leaf(&model, &model.caches, gfn(20), LEVEL_4K, extra), OK);
+    model_accept(&model, gfn(20));
     assert_int_equal(mirror_audit(&model.mirror, message), ERR_STATE);
     assert_string_equal(message, "GPA 0x14000, level 0: the mirror's entry is absent, "
                                  "the external one is mapped");
-    model.entry_count--;
+    assert_int_equal(model_ops.block(&model, gfn(20), LEVEL_4K), OK);
+    assert_int_equal(model_ops.track(&model), OK);
+    assert_int_equal(model_ops.remove_leaf(&model, gfn(20), LEVEL_4K, extra), OK);
+    page_free(extra);
+    page_set_owner(entry->page, PAGE_SHARED);
+    assert_int_equal(mirror_audit(&model.mirror, message), ERR_STATE);
+    assert_non_null(strstr(message, "GPA 0x12000: page 0x"));
+    assert_non_null(strstr(message, "is not owned as 'private'"));
+    page_set_owner(entry->page, PAGE_PRIVATE);
     model_fail(&model, OP_READ, 3, 3, ERR_REFUSED);
     assert_int_equal(mirror_audit(&model.mirror, message), ERR_STATE);
     assert_non_null(strstr(message, "cannot be read"));
     model_calm(&model);
-    model.mirror.stats.leaves++;
+    model.mirror.stats.leaves[LEVEL_4K]++;
     assert_int_equal(mirror_audit(&model.mirror, message), ERR_STATE);
-    assert_string_equal(message, "counted 5 leaves and 3 tables, found 4 and 3");
-    model.mirror.stats.leaves--;
+    assert_string_equal(message, "counted 5 leaves of 4 KiB, found 4");
+    model.mirror.stats.leaves[LEVEL_4K]--;
 }
 
 int main(void)

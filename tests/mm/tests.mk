@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
-HOST_TESTS += pages caches ept mirror mirror_failures
+HOST_TESTS += pages caches ept mirror mirror_failures mirror_enumerated
 
 MM_SOURCES := mm/pages.c mm/caches.c boot/lock.c
-MIRROR_SOURCES := $(MM_SOURCES) mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c mm/mirror_audit.c
+MIRROR_SOURCES := $(MM_SOURCES) mm/mirror.c mm/mirror_change.c mm/mirror_remove.c mm/mirror_size.c mm/mirror_destroy.c mm/mirror_audit.c
 
 pages_TEST := tests/mm/pages_test.c
 pages_SOURCES := $(MM_SOURCES)
@@ -19,6 +19,9 @@ mirror_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c
 
 mirror_failures_TEST := tests/mm/mirror_failures_test.c
 mirror_failures_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c
+
+mirror_enumerated_TEST := tests/mm/mirror_enumerated_test.c
+mirror_enumerated_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c
 
 # The same tests under the thread sanitizer: make build/host-tsan/mirror_failures
 MM_TSAN_CFLAGS := $(filter-out -fsanitize=% -fno-sanitize-recover=% -MMD -MP,$(HOST_CFLAGS)) \

@@ -53,7 +53,7 @@ static void start_on(u32 cpus, u32 packages, const struct memory_range *ranges, 
     /* In strict mode nothing but the PAMTs is the module's yet. */
     hidden_before = host_hidden_pages();
     assert_int_equal(hidden_before, before.pages[PAGE_PAMT]);
-    vcpu_caches_init(&caches);
+    vcpu_caches_init(&caches, 0);
 }
 
 static void start(u32 cpus, u32 packages)
@@ -103,11 +103,12 @@ static enum error td_map_and_remove(void)
 {
     gfn_t first = gpa_to_gfn(gpa(MAPPED_START)), done;
     for (u64 i = 0; i < PAGES_MAPPED; i++) {
-        enum error error = mirror_map(&td.mirror, &caches, (gfn_t){first.raw + i});
+        enum error error = mirror_map(&td.mirror, &caches, (gfn_t){first.raw + i}, LEVEL_4K);
         if (error)
             return error;
     }
-    return mirror_remove_range(&td.mirror, first, (gfn_t){first.raw + PAGES_MAPPED / 2}, &done);
+    return mirror_remove_range(&td.mirror, &caches, first, (gfn_t){first.raw + PAGES_MAPPED / 2},
+                               &done);
 }
 
 static enum error td_live(void)
@@ -162,10 +163,10 @@ static void life_check(void)
     assert_int_equal(td_build(), OK);
     audit_check();
     assert_int_equal(td.measured_pages, PAGES_ADDED);
-    assert_int_equal(td.mirror.stats.leaves, PAGES_ADDED);
+    assert_int_equal(td.mirror.stats.leaves[LEVEL_4K], PAGES_ADDED);
     assert_int_equal(td_map_and_remove(), OK);
     audit_check();
-    assert_int_equal(td.mirror.stats.leaves, PAGES_ADDED + PAGES_MAPPED / 2);
+    assert_int_equal(td.mirror.stats.leaves[LEVEL_4K], PAGES_ADDED + PAGES_MAPPED / 2);
     assert_int_equal(td_destroy(&td), OK);
     assert_int_equal(td.mirror.stats.external_taken, td.mirror.stats.external_returned);
     assert_int_equal(leaked_pages(), 0);
@@ -261,7 +262,7 @@ static void entries_read_as_the_module_has_them(void **state)
         assert_int_equal(td.mirror.ops->read_entry(&td, frame, rows[i].level, &entry), OK);
         assert_int_equal(entry.state, rows[i].entry);
         if (rows[i].level == LEVEL_4K)
-            assert_int_equal(entry.page.raw, mirror_lookup(&td.mirror, frame).raw);
+            assert_int_equal(entry.page.raw, mirror_lookup(&td.mirror, frame, NULL).raw);
     }
     gfn_t pending = {gpa_to_gfn(gpa(MAPPED_START)).raw + PAGES_MAPPED - 1};
     struct external_entry entry;
@@ -306,11 +307,11 @@ static void a_page_of_the_build_is_removed_at_once(void **state)
     assert_int_equal(td_create(&td, &options), OK);
     assert_int_equal(pages_add(), OK);
     pages_wanted = PAGES_ADDED;
-    assert_int_equal(mirror_remove_range(&td.mirror, (gfn_t){2}, (gfn_t){4}, &done), OK);
+    assert_int_equal(mirror_remove_range(&td.mirror, &caches, (gfn_t){2}, (gfn_t){4}, &done), OK);
     assert_int_equal(soft_module_count(TDH_MEM_RANGE_BLOCK), 0);
     assert_int_equal(soft_module_count(TDH_MEM_TRACK), 0);
     assert_int_equal(state_of(3 * PAGE_BYTES), EXTERNAL_FREE);
-    assert_int_equal(td.mirror.stats.leaves, 6);
+    assert_int_equal(td.mirror.stats.leaves[LEVEL_4K], 6);
     audit_check();
     assert_int_equal(td_destroy(&td), OK);
     end_check();

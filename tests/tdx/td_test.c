@@ -41,7 +41,7 @@ static void start(u32 cpus, u32 packages)
     host_log_clear();
     pages_statistics(&before);
     hidden_before = host_hidden_pages();
-    vcpu_caches_init(&caches);
+    vcpu_caches_init(&caches, 0);
 }
 
 static struct cpuid_values everything(u32 leaf, u32 subleaf, struct cpuid_values mask)
@@ -74,11 +74,12 @@ static enum error pages_map_and_remove(void)
 {
     gfn_t first = gpa_to_gfn(gpa(MAPPED_START)), done;
     for (u64 i = 0; i < PAGES_MAPPED; i++) {
-        enum error error = mirror_map(&td.mirror, &caches, (gfn_t){first.raw + i});
+        enum error error = mirror_map(&td.mirror, &caches, (gfn_t){first.raw + i}, LEVEL_4K);
         if (error)
             return error;
     }
-    return mirror_remove_range(&td.mirror, first, (gfn_t){first.raw + PAGES_MAPPED / 2}, &done);
+    return mirror_remove_range(&td.mirror, &caches, first, (gfn_t){first.raw + PAGES_MAPPED / 2},
+                               &done);
 }
 
 /* The whole life but its end. */
@@ -195,14 +196,15 @@ static void removed_pages_are_written_back_under_the_tds_key_and_zero(void **sta
     start(1, 1);
     assert_int_equal(td_live(), OK);
     gfn_t frame = {first.raw + PAGES_MAPPED - 1};
-    hpa_t page = mirror_lookup(&td.mirror, frame);
+    hpa_t page = mirror_lookup(&td.mirror, frame, NULL);
     assert_true(paging_page_is_hidden(page));
     /* The guest writes. */
     paging_show_page(page);
     memset(phys_to_virt(page), 0xcc, PAGE_BYTES);
     paging_hide_page(page);
     fake_call_count = 0;
-    assert_int_equal(mirror_remove_range(&td.mirror, frame, (gfn_t){frame.raw + 1}, &done), OK);
+    assert_int_equal(mirror_remove_range(&td.mirror, &caches, frame, (gfn_t){frame.raw + 1}, &done),
+                     OK);
     static const u32 order[] = {TDH_MEM_RANGE_BLOCK, TDH_MEM_TRACK, TDH_MEM_PAGE_REMOVE,
                                 TDH_PHYMEM_PAGE_WBINVD};
     assert_int_equal(fake_call_count, ARRAY_LENGTH(order));

@@ -28,7 +28,7 @@ TDX_LIFE := tdx/td.c tdx/td_params.c tdx/td_memory.c tdx/td_vcpu.c tdx/td_enter.
 
 td_TEST := tests/tdx/td_test.c
 td_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE) mm/caches.c \
-              mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c mm/mirror_audit.c
+              mm/mirror.c mm/mirror_change.c mm/mirror_remove.c mm/mirror_size.c mm/mirror_destroy.c mm/mirror_audit.c
 
 HOST_TESTS += enter
 
@@ -43,7 +43,7 @@ SOFT_CORE := $(filter-out tdx/soft/seam.c tdx/soft/processor.c tdx/soft/offsets.
 
 soft_life_TEST := tests/tdx/soft_life_test.c
 soft_life_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.c \
-                     mm/caches.c mm/mirror.c mm/mirror_remove.c mm/mirror_destroy.c \
+                     mm/caches.c mm/mirror.c mm/mirror_change.c mm/mirror_remove.c mm/mirror_size.c mm/mirror_destroy.c \
                      mm/mirror_audit.c boot/names.c $(SOFT_CORE)
 
 HOST_TESTS += call

@@ -98,12 +98,17 @@ static enum error map_in(hpa_t *table, gfn_t frame, hpa_t page)
     return OK;
 }
 
-enum error mirror_map(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame)
+enum error mirror_map(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame,
+                      enum level level)
 {
     hpa_t page;
     (void)caches;
+    if (level == LEVEL_2M) {
+        fakes.large_maps++;
+        return fakes.large_error;
+    }
     if (frame.raw >= FAKE_FRAMES) {
-        mirror->stats.leaves++; /* the firmware window */
+        mirror->stats.leaves[LEVEL_4K]++; /* the firmware window */
         return OK;
     }
     if (!hpa_is_none(fakes.mirror[frame.raw]))
@@ -117,12 +122,14 @@ enum error mirror_map(struct mirror *mirror, struct vcpu_caches *caches, gfn_t f
     if (e)
         page_free(page);
     else
-        mirror->stats.leaves++;
+        mirror->stats.leaves[LEVEL_4K]++;
     return e;
 }
 
-enum error mirror_remove_range(struct mirror *mirror, gfn_t start, gfn_t end, gfn_t *done)
+enum error mirror_remove_range(struct mirror *mirror, struct vcpu_caches *caches, gfn_t start,
+                               gfn_t end, gfn_t *done)
 {
+    (void)caches;
     fakes.track_calls++;
     for (*done = start; done->raw < end.raw; done->raw++) {
         if (fakes.removals_left == 0)
@@ -132,14 +139,48 @@ enum error mirror_remove_range(struct mirror *mirror, gfn_t start, gfn_t end, gf
             continue;
         page_free(fakes.mirror[done->raw]);
         fakes.mirror[done->raw] = HPA_NONE;
-        mirror->stats.leaves--;
+        mirror->stats.leaves[LEVEL_4K]--;
     }
     return OK;
 }
 
-hpa_t mirror_lookup(struct mirror *mirror, gfn_t frame)
+u64 mirror_private_pages(const struct mirror *mirror)
+{
+    return mirror->stats.leaves[LEVEL_4K];
+}
+
+enum error mirror_demote(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame,
+                         enum level level)
 {
     (void)mirror;
+    (void)caches;
+    (void)frame;
+    assert_int_equal(level, LEVEL_4K);
+    fakes.demotions++;
+    return OK;
+}
+
+bool mirror_can_promote(struct mirror *mirror, gfn_t frame, enum level level)
+{
+    (void)mirror;
+    (void)level;
+    return fakes.can_promote && frame.raw % level_pages(LEVEL_2M) == 0;
+}
+
+enum error mirror_promote(struct mirror *mirror, gfn_t frame, enum level level)
+{
+    (void)mirror;
+    (void)frame;
+    (void)level;
+    fakes.promotions++;
+    return OK;
+}
+
+hpa_t mirror_lookup(struct mirror *mirror, gfn_t frame, enum level *level)
+{
+    (void)mirror;
+    if (level)
+        *level = fakes.lookup_level;
     return frame.raw < FAKE_FRAMES ? fakes.mirror[frame.raw] : HPA_NONE;
 }
 
@@ -258,6 +299,7 @@ struct vm *fake_vm_create(u64 memory_bytes, u32 vcpus)
     fakes.pages_limit = HOST_PAGES;
     fakes.maps_left = fakes.removals_left = ~0ull;
     fakes.map_error = ERR_NO_MEMORY;
+    fakes.large_error = ERR_NO_MEMORY;
     fakes.flushed_before_free = true;
     typed = NULL;
     config = (struct guest_config){.name = "test", .memory_bytes = memory_bytes, .vcpus = vcpus};

@@ -16,9 +16,14 @@ struct fakes {
     hpa_t direct[FAKE_FRAMES]; /* by frame without the SHARED bit */
     u64 pages_taken;           /* allocated now */
     u64 pages_limit;           /* allocations fail beyond */
-    u64 maps_left;             /* mirror_map and ept_map fail beyond */
-    enum error map_error;      /* with this */
-    u64 removals_left;         /* frames that mirror_remove_range removes before it is refused */
+    u32 large_maps;            /* tried with a page of 2 MiB */
+    enum error large_error;    /* what they answer */
+    enum level lookup_level;
+    u32 demotions, promotions;
+    bool can_promote;
+    u64 maps_left;        /* mirror_map and ept_map fail beyond */
+    enum error map_error; /* with this */
+    u64 removals_left;    /* frames that mirror_remove_range removes before it is refused */
     u64 track_calls;
     u64 flushes;
     bool flushed_before_free; /* no shared page was freed between unmap and flush */

@@ -54,6 +54,14 @@ u64 td_tsc_to_host(const struct td *td, u64 guest_tsc)
     return guest_tsc;
 }
 
+static u32 audits;
+
+void vm_audit(struct vm *audited)
+{
+    assert_ptr_equal(audited, vm);
+    audits++;
+}
+
 const char *tdx_status_name(struct tdx_status status)
 {
     (void)status;

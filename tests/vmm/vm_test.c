@@ -125,8 +125,16 @@ void ept_destroy(struct ept *ept)
     epts--;
 }
 
-void vcpu_caches_init(struct vcpu_caches *caches)
+enum error mirror_audit(struct mirror *mirror, char message[AUDIT_MESSAGE_BYTES])
 {
+    (void)mirror;
+    message[0] = 0;
+    return OK;
+}
+
+void vcpu_caches_init(struct vcpu_caches *caches, u32 metadata_pages)
+{
+    (void)metadata_pages;
     (void)caches;
     caches_live++;
 }

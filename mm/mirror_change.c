@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+#include "mm/mirror_change.h"
+
+#include "boot/assert.h"
+
+static enum error step_once(const struct change *change, enum change_step step,
+                            struct vcpu_caches *caches, hpa_t table)
+{
+    const struct mirror_ops *ops = change->mirror->ops;
+    void *owner = change->mirror->owner;
+    hpa_t page = entry_page(change->old);
+    switch (step) {
+    case STEP_BLOCK:
+        return ops->block(owner, change->frame, change->level);
+    case STEP_UNBLOCK:
+        return ops->unblock ? ops->unblock(owner, change->frame, change->level) : ERR_REFUSED;
+    case STEP_REMOVE:
+        return ops->remove_leaf(owner, change->frame, change->level, page);
+    case STEP_UNLINK:
+        return ops->unlink_table(owner, change->frame, change->level, table);
+    case STEP_DEMOTE:
+        return ops->demote(owner, caches, change->frame, change->level, page, table);
+    case STEP_PROMOTE:
+        /* `page` is the mirror's table: the memory is where its first entry says. */
+        page = entry_page(slot_read(table_slot(page, gfn(0), LEVEL_4K)));
+        return ops->promote(owner, change->frame, change->level, page, table);
+    }
+    return ERR_INVALID;
+}
+
+/*
+ * A change cannot be left half done to be taken up by a guest's next fault. With no vCPU inside
+ * and none entering, nobody is left to contend: if the second try is busy too, a third would be.
+ */
+enum error change_step(const struct change *change, enum change_step step,
+                       struct vcpu_caches *caches, hpa_t table)
+{
+    struct mirror *mirror = change->mirror;
+    enum error error = step_once(change, step, caches, table);
+    if (error != ERR_BUSY)
+        return error;
+    atomic_fetch_add(&mirror->stats.busy, 1);
+    mirror->ops->hold_vcpus(mirror->owner);
+    error = step_once(change, step, caches, table);
+    mirror->ops->release_vcpus(mirror->owner);
+    return error;
+}
+
+enum error changes_track(struct mirror *mirror)
+{
+    atomic_fetch_add(&mirror->stats.tracks, 1);
+    enum error error = mirror->ops->track(mirror->owner);
+    if (error != ERR_BUSY)
+        return error;
+    atomic_fetch_add(&mirror->stats.busy, 1);
+    mirror->ops->hold_vcpus(mirror->owner);
+    error = mirror->ops->track(mirror->owner);
+    mirror->ops->release_vcpus(mirror->owner);
+    return error;
+}
+
+enum error change_begin(struct change *change)
+{
+    struct mirror_entry before = slot_read(change->slot);
+    change->old.raw = before.raw & ~ENTRY_BLOCKED;
+    /* The lock is ours alone: nobody else freezes. */
+    bool frozen = slot_freeze(change->mirror, change->slot, before);
+    ASSERT(frozen);
+    /* An earlier change stopped behind the block. */
+    if (before.raw & ENTRY_BLOCKED)
+        return OK;
+    enum error error = change_step(change, STEP_BLOCK, NULL, HPA_NONE);
+    if (error)
+        slot_publish(change->slot, before);
+    return error;
+}
+
+void change_undo(const struct change *change)
+{
+    struct mirror_entry blocked = {change->old.raw | ENTRY_BLOCKED};
+    bool unblocked = change_step(change, STEP_UNBLOCK, NULL, HPA_NONE) == OK;
+    slot_publish(change->slot, unblocked ? change->old : blocked);
+}
+
+void table_free(struct mirror *mirror, hpa_t table)
+{
+    page_free(page_partner(table));
+    page_free(table);
+    atomic_fetch_sub(&mirror->stats.tables, 1);
+    atomic_fetch_add(&mirror->stats.external_returned, 1);
+}
+
+/* Under the block and after the TRACK. The mirror's table is whole before it is published. */
+static enum error leaf_split(const struct change *split, struct vcpu_caches *caches)
+{
+    struct mirror *mirror = split->mirror;
+    hpa_t external = page_cache_take(&caches->external_tables);
+    enum error error = change_step(split, STEP_DEMOTE, caches, external);
+    if (error) {
+        page_cache_return(&caches->external_tables, external);
+        change_undo(split);
+        return error;
+    }
+    hpa_t table = page_cache_take(&caches->mirror_tables);
+    mirror_slot *slots = table_slot(table, gfn(0), LEVEL_4K);
+    for (u32 i = 0; i < TABLE_ENTRIES; i++) {
+        hpa_t page = entry_child_page(entry_page(split->old), split->level, i);
+        atomic_store_explicit(&slots[i], entry_of_leaf(page, split->level - 1).raw,
+                              memory_order_relaxed);
+    }
+    page_set_partner(table, external);
+    atomic_fetch_sub(&mirror->stats.leaves[split->level], 1);
+    atomic_fetch_add(&mirror->stats.leaves[split->level - 1], TABLE_ENTRIES);
+    atomic_fetch_add(&mirror->stats.tables, 1);
+    atomic_fetch_add(&mirror->stats.external_taken, 1);
+    atomic_fetch_add(&mirror->stats.demoted, 1);
+    slot_publish(split->slot, entry_of_table(table));
+    return OK;
+}
+
+enum error leaves_split(struct change *splits, u32 count, struct vcpu_caches *caches)
+{
+    ASSERT(count <= SPLITS_MAX);
+    if (count == 0)
+        return OK;
+    /* A caller may be here just because memory is short: what it needs no table for must work. */
+    if (caches->mirror_tables.count < count || caches->external_tables.count < count)
+        return ERR_NO_MEMORY;
+    enum error error = OK;
+    u32 begun = 0;
+    while (begun < count && !error) {
+        error = change_begin(&splits[begun]);
+        if (!error)
+            begun++;
+    }
+    /* Even for those that only go back: none is unblocked before it was tracked. */
+    enum error tracked = begun ? changes_track(splits[0].mirror) : OK;
+    if (!error)
+        error = tracked;
+    for (u32 i = 0; i < begun; i++) {
+        if (error)
+            change_undo(&splits[i]);
+        else
+            error = leaf_split(&splits[i], caches);
+    }
+    return error;
+}
