@@ -21,7 +21,7 @@ mirror_failures_TEST := tests/mm/mirror_failures_test.c
 mirror_failures_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c
 
 mirror_enumerated_TEST := tests/mm/mirror_enumerated_test.c
-mirror_enumerated_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c
+mirror_enumerated_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c tests/mm/scenarios.c
 
 # The same tests under the thread sanitizer: make build/host-tsan/mirror_failures
 MM_TSAN_CFLAGS := $(filter-out -fsanitize=% -fno-sanitize-recover=% -MMD -MP,$(HOST_CFLAGS)) \
