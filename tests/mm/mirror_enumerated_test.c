@@ -54,7 +54,7 @@ static void every_operation_ends_as_it_should(void **state)
 {
     (void)state;
     for (u32 i = 0; i < SCENARIOS; i++) {
-        scenario_begin(&scenarios[i], NULL);
+        scenario_begin(&scenarios[i]);
         assert_int_equal(scenarios[i].operation(), OK);
         if (model.mirror.stats.tracks != scenarios[i].tracks)
             fail_msg("%s: %llu tracks, not %u", scenarios[i].name,
@@ -77,7 +77,7 @@ static bool op_is_change(enum model_op op)
 static void fail_one(const struct scenario *scenario, enum model_op op, u32 nth,
                      enum failure failure)
 {
-    scenario_begin(scenario, NULL);
+    scenario_begin(scenario);
     u64 mapped = mirror_private_pages(&model.mirror);
     scenario_fail(op, nth, failure);
     enum error error = scenario->operation();
@@ -117,7 +117,7 @@ static void every_way_back_fails(void **state)
     stubborn.unblock = NULL;
     for (u32 i = 0; i < SCENARIOS; i++) {
         for (u32 k = 0; k < ARRAY_LENGTH(ops); k++) {
-            scenario_begin(&scenarios[i], NULL);
+            scenario_begin(&scenarios[i]);
             model.mirror.ops = &stubborn;
             model_fail(&model, ops[k], 1, 1, ERR_REFUSED);
             bool failed = scenarios[i].operation() != OK;

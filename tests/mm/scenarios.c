@@ -167,11 +167,9 @@ bool scenario_is_huge(const struct scenario *scenario)
     return scenario->before == large_row || scenario->before == huge_one;
 }
 
-void scenario_begin(const struct scenario *scenario, void (*created)(void))
+void scenario_begin(const struct scenario *scenario)
 {
     model_create(&model, scenario_is_huge(scenario) ? HUGE_PAGES : PAGES);
-    if (created)
-        created();
     scenario->before();
     model_calm(&model);
     model.mirror.stats.tracks = 0;
@@ -190,7 +188,7 @@ void scenario_failures(const struct scenario *scenario,
                                         enum failure failure))
 {
     u32 calls[OP_KINDS];
-    scenario_begin(scenario, NULL);
+    scenario_begin(scenario);
     assert_int_equal(scenario->operation(), OK);
     memcpy(calls, model.calls, sizeof calls);
     model_destroy(&model);

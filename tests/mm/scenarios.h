@@ -35,9 +35,8 @@ extern const struct scenario scenarios[SCENARIOS];
 
 /* It maps leaves of 1 GiB, and needs HUGE_PAGES. */
 bool scenario_is_huge(const struct scenario *scenario);
-/* Fresh memory, and the state that the operation finds; `created`, which may be null, is called
- * before the mirror's first step. */
-void scenario_begin(const struct scenario *scenario, void (*created)(void));
+/* Fresh memory, and the state that the operation finds. */
+void scenario_begin(const struct scenario *scenario);
 
 enum failure {
     BUSY_ONCE,
