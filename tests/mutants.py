@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 TESTS = [os.path.join("build", "host", name)
-         for name in ("mirror", "mirror_failures", "mirror_enumerated", "td")]
+         for name in ("mirror", "mirror_failures", "mirror_enumerated", "history", "td", "enter")]
 
 # name: (file, old text, new text); the old text stands in the file exactly once.
 MUTANTS = {
@@ -17,6 +17,13 @@ MUTANTS = {
         "    slot_publish(slot, entry_of_leaf(page, request->level));\n"
         "    atomic_fetch_or(slot, ENTRY_FROZEN);\n"
         "    enum error error = hpa_is_none(request->source)\n"),
+    "freeze-more": (
+        "mm/mirror.c", "&expected, old.raw | ENTRY_FROZEN))\n",
+        "&expected, old.raw | ENTRY_FROZEN | ENTRY_BLOCKED))\n"),
+    "map-overwrite": (
+        "mm/mirror.c", "    slot_publish(slot, entry_of_leaf(page, request->level));\n",
+        "    slot_publish(slot, absent);\n"
+        "    atomic_store(slot, entry_of_leaf(page, request->level).raw);\n"),
     "map-no-restore": (
         "mm/mirror.c", "        slot_publish(slot, absent);\n"
         "        page_cache_return(leaf_cache(request), page);\n",
@@ -50,6 +57,22 @@ MUTANTS = {
         "mm/mirror_change.c",
         "    enum error error = change_step(change, STEP_BLOCK, NULL, HPA_NONE);\n",
         "    enum error error = OK;\n"),
+    "split-publish-early": (
+        "mm/mirror_change.c", "    mirror_slot *slots = table_slot(table, gfn(0), LEVEL_4K);\n",
+        "    mirror_slot *slots = table_slot(table, gfn(0), LEVEL_4K);\n"
+        "    page_set_partner(table, external);\n"
+        "    slot_publish(split->slot, entry_of_table(table));\n"
+        "    atomic_fetch_or(split->slot, ENTRY_FROZEN);\n"),
+    "split-overwrite": (
+        "mm/mirror_change.c", "    slot_publish(split->slot, entry_of_table(table));\n",
+        "    slot_publish(split->slot, split->old);\n"
+        "    atomic_store(split->slot, entry_of_table(table).raw);\n"),
+    "join-free-first": (
+        "mm/mirror_size.c", "    slot_publish(change->slot, joined);\n"
+        "    table_free(mirror, table);\n",
+        "    table_free(mirror, table);\n"
+        "    slot_publish(change->slot, change->old);\n"
+        "    atomic_store(change->slot, joined.raw);\n"),
     "promote-any": (
         "mm/mirror_size.c", "        if (slot_read(&slots[i]).raw != wanted)\n",
         "        if (slot_read(&slots[i]).raw == 0 && wanted)\n"),
