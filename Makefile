@@ -253,11 +253,15 @@ usb: $(BUILD)/tain.img  ## print how to write the image to a USB stick
 	@echo "That overwrites all of /dev/STICK. On a server: switch Secure Boot off, TDX on, boot it."
 	@echo "Tain's log and the guest's console are on COM1, 115200 baud."
 
-.PHONY: check lint reproducible clean guests
+.PHONY: check lint model mutants reproducible clean guests
 guests: $(GUESTS)  ## the small guests of the emulator cases
-check:  ## lint, host tests and emulator cases; the last line is "N passed, N failed"
+check:  ## lint, host tests, the model and emulator cases; the last line is "N passed, N failed"
 	@.ci/packages
 	@$(PYTHON) tests/check.py
+model:  ## check the Spin model of the mirror, its states and its mutants
+	@$(PYTHON) tests/model.py
+mutants:  ## break the mirror rule by rule: a host test must fail each time
+	@$(PYTHON) tests/mutants.py
 lint:  ## floors, headers, formatting, names; warnings are errors with GCC and Clang
 	@$(PYTHON) tests/lint/lint.py --cc "$(CC)" --flags "$(LINT_CFLAGS)" --efi-flags "$(EFI_CFLAGS)"
 # What both compilers are asked to accept.

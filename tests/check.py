@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""`make check`: lint, host tests, the image built twice, emulator cases. All run, whatever fails.
+"""`make check`: lint, host tests, the model, the image built twice, emulator cases. All run, whatever fails.
 
 The last line is "N passed, N failed" over all of them; the exit status is 0 only if none failed.
 """
@@ -70,6 +70,12 @@ def host_tests():
     return at_least_one(passed, failed, status)
 
 
+def model():
+    status, said = run([sys.executable, "-B", "tests/model.py", "--quick"], 120)
+    passed, failed = (len(re.findall("^%s: " % word, said, re.M)) for word in ("ok", "FAILED"))
+    return at_least_one(passed, failed, status)
+
+
 def image_is_reproducible():
     status, _ = run([*MAKE, "reproducible"], 180)
     return (0, 1) if status else (1, 0)
@@ -95,8 +101,8 @@ def emulator_cases():
     return at_least_one(total - failed - skipped, failed, status)
 
 
-PARTS = (("lint", lint), ("host tests", host_tests), ("image", image_is_reproducible),
-         ("emulator cases", emulator_cases))
+PARTS = (("lint", lint), ("host tests", host_tests), ("model", model),
+         ("image", image_is_reproducible), ("emulator cases", emulator_cases))
 
 
 def main():

@@ -21,7 +21,24 @@ mirror_failures_TEST := tests/mm/mirror_failures_test.c
 mirror_failures_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c
 
 mirror_enumerated_TEST := tests/mm/mirror_enumerated_test.c
-mirror_enumerated_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c
+mirror_enumerated_SOURCES := $(MIRROR_SOURCES) tests/mm/external_model.c tests/mm/scenarios.c
 
 # Its threads under the thread sanitizer, too.
 HOST_TSAN_TESTS += mirror_failures
+
+# The mirror itself is compiled as for the thread sanitizer, in a folder of its own, and linked
+# with the test's answers to the sanitizer's calls: each store tells of itself.
+HISTORY_MIRROR := $(filter mm/mirror%.c,$(MIRROR_SOURCES))
+HISTORY_CFLAGS := $(filter-out -fsanitize=address%,$(HOST_CFLAGS)) \
+                  -fsanitize=thread,undefined -Wno-tsan
+
+$(BUILD)/host-history/%.o: %.c
+	@mkdir -p $(@D)
+	@echo '  HOST  $@'
+	$(QUIET)$(HOSTCC) $(HISTORY_CFLAGS) -c $< -o $@
+
+HOST_TESTS += history
+history_TEST := tests/mm/history_test.c
+history_SOURCES := $(MM_SOURCES) tests/mm/external_model.c tests/mm/scenarios.c \
+                   tests/mm/history.c tests/mm/history_seam.c
+$(BUILD)/host/history: $(HISTORY_MIRROR:%.c=$(BUILD)/host-history/%.o)
