@@ -5,13 +5,14 @@
 #include "boot/machine.h"
 #include "vmm/run.h"
 #include "vmm/vmcall.h"
+#include "vmm/vmx_vm.h"
 
 typedef unsigned long long number; /* what %llu takes */
 
 static void collect_vm(struct vm_result *result, const struct vm *vm)
 {
     const struct vcpu *vcpu = vm->vcpus[0];
-    result->leaves[LEVEL_4K] = vm->direct.leaves;
+    result->vmx_pages = vmx_vm_pages(vm);
     result->tables = vm->direct.tables;
     for (u32 i = 0; i < EXIT_REASON_LIMIT; i++)
         result->vmx_exits[i] = vcpu->vmx.exits[i];
@@ -151,8 +152,8 @@ static void print_last_line(const struct vm *vm, const struct vm_result *result)
 static void print_vm(const struct vm *vm, const struct vm_result *result)
 {
     log_line("summary: pages: %llu at the end; %llu copied, %llu mapped by faults; %llu EPT tables",
-             (number)result->leaves[LEVEL_4K], (number)vm->initial_pages,
-             (number)vm->memory.faulted, (number)result->tables);
+             (number)result->vmx_pages, (number)vm->initial_pages, (number)vm->memory.faulted,
+             (number)result->tables);
     for (u32 i = 0; i < EXIT_REASON_LIMIT; i++) {
         if (result->vmx_exits[i])
             log_line("summary: exits: %s: %llu", exit_reason_name(i), (number)result->vmx_exits[i]);

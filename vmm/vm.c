@@ -326,7 +326,7 @@ static void audit_vm(struct vm *vm)
     log_line("tain: audit of guest %s: %s; pages: %llu", vm->config->name,
              vmx_vm_audit(vm) ? "not all pages are where they were mapped"
                               : "every page is mapped once",
-             (unsigned long long)vm->direct.leaves);
+             (unsigned long long)vmx_vm_pages(vm));
 }
 
 void vm_audit(struct vm *vm)

@@ -72,7 +72,12 @@ enum error vmx_memory_fault(struct vcpu *vcpu, gfn_t frame)
     return e;
 }
 
+u64 vmx_vm_pages(const struct vm *vm)
+{
+    return vm->direct.leaves;
+}
+
 enum error vmx_vm_audit(struct vm *vm)
 {
-    return vm->direct.leaves == vm->initial_pages + vm->memory.faulted ? OK : ERR_STATE;
+    return vmx_vm_pages(vm) == vm->initial_pages + vm->memory.faulted ? OK : ERR_STATE;
 }
