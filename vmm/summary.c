@@ -13,7 +13,7 @@ typedef unsigned long long number; /* what %llu takes */
 static void collect_vm(struct vm_result *result, const struct vm *vm)
 {
     const struct vcpu *vcpu = vm->vcpus[0];
-    result->private_pages = vmx_vm_pages(vm);
+    result->vmx_pages = vmx_vm_pages(vm);
     for (enum level level = LEVEL_4K; level < EPT_LEAF_LEVELS; level++)
         result->leaves[level] = vm->direct.leaves[level];
     result->tables = vm->direct.tables;
@@ -165,7 +165,7 @@ static void print_last_line(const struct vm *vm, const struct vm_result *result)
 static void print_vm(const struct vm *vm, const struct vm_result *result)
 {
     log_line("summary: pages: %llu at the end; %llu copied, %llu mapped by faults",
-             (number)result->private_pages, (number)vm->initial_pages, (number)vm->memory.faulted);
+             (number)result->vmx_pages, (number)vm->initial_pages, (number)vm->memory.faulted);
     log_line("summary: leaves at the end: %llu of 4 KiB, %llu of 2 MiB, %llu of 1 GiB; %llu EPT "
              "tables",
              (number)result->leaves[LEVEL_4K], (number)result->leaves[LEVEL_2M],

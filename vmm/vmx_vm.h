@@ -21,10 +21,9 @@ enum error vmx_vm_add_image(struct vm *vm, const struct guest_image *image);
  */
 enum error vmx_memory_fault(struct vcpu *vcpu, gfn_t frame);
 
+/* Of 4 KiB, mapped now. */
+u64 vmx_vm_pages(const struct vm *vm);
 /* ERR_STATE: the EPT does not map as many pages as the guest was given. */
 enum error vmx_vm_audit(struct vm *vm);
-
-/* Its memory, in pages of 4 KiB, at whatever level it is mapped. */
-u64 vmx_vm_pages(const struct vm *vm);
 
 #endif

@@ -30,6 +30,9 @@ static void a_whole_file_is_understood(void **state)
                            "memory = 1G\n"
                            "vcpus = 2\n"
                            "[guest two]\n"
+                           "kernel = hello.bin\n"
+                           "[guest three]\n"
+                           "kind = vm\n"
                            "kernel = hello.bin"),
                      OK);
     assert_false(config.strict);
@@ -38,13 +41,14 @@ static void a_whole_file_is_understood(void **state)
     assert_string_equal(config.inject[0].leaf, "TDH.MEM.PAGE.ADD");
     assert_int_equal(config.inject[0].nth, 3);
     assert_string_equal(config.inject[0].status, "OPERAND_BUSY");
-    assert_int_equal(config.guest_count, 2);
+    assert_int_equal(config.guest_count, 3);
     assert_string_equal(config.guests[0].name, "one");
     assert_string_equal(config.guests[0].kernel, "guest/vmlinuz");
     assert_string_equal(config.guests[0].cmdline, "console=ttyS0 a=b");
     assert_int_equal(config.guests[0].memory_bytes, GIB);
     assert_int_equal(config.guests[0].vcpus, 2);
     assert_int_equal(config.guests[1].kind, GUEST_TD);
+    assert_int_equal(config.guests[2].kind, GUEST_VM);
     assert_int_equal(config.guests[1].memory_bytes, 256 * MIB);
     assert_int_equal(config.guests[1].vcpus, 1);
 }

@@ -205,8 +205,7 @@ enum error vmx_vm_add_image(struct vm *ordinary, const struct guest_image *image
 
 u64 vmx_vm_pages(const struct vm *ordinary)
 {
-    (void)ordinary;
-    return 0;
+    return ordinary->vcpu_count + 41;
 }
 
 enum error vmx_vm_audit(struct vm *ordinary)
@@ -441,6 +440,7 @@ static void an_ordinary_vm_is_built_and_given_back(void **state)
     assert_int_equal(vm_destroy(&vm), OK);
     last_line_is(&result, "tain: guest small ended: powered off\n", true);
     assert_non_null(strstr(host_log(), "summary: exits: CPUID: 7\n"));
+    assert_non_null(strstr(host_log(), "summary: pages: 42 at the end;"));
     assert_null(strstr(host_log(), "SEAMCALL"));
     assert_null(strstr(host_log(), "MRTD"));
     result.audit = ERR_STATE;
