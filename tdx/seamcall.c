@@ -6,6 +6,7 @@
 #include "boot/cpu.h"
 #include "boot/log.h"
 #include "boot/string.h"
+#include "boot/x86.h"
 
 /* tdx/seamcall.asm loads the registers by these indexes. */
 _Static_assert(GPR_RAX == 0 && GPR_RCX == 1 && GPR_RDX == 2 && GPR_RBX == 3 && GPR_RBP == 5 &&
@@ -18,6 +19,9 @@ _Static_assert(GPR_RAX == 0 && GPR_RCX == 1 && GPR_RDX == 2 && GPR_RBX == 3 && G
 void (*tdx_entry)(void) = seamcall_hardware;
 
 static struct seamcall_count counts[TDH_LEAF_LIMIT];
+
+static bool is_measured; /* written before the first call */
+static struct seamcall_clock clocks[CPU_MAX];
 
 struct injection {
     u32 leaf;
@@ -110,12 +114,35 @@ static bool injection_take(u32 leaf, struct tdx_status *status)
     return false;
 }
 
+void seamcall_measure(bool on)
+{
+    is_measured = on;
+}
+
+const struct seamcall_clock *seamcall_clock(void)
+{
+    return &clocks[cpu_this()->index];
+}
+
+static bool call_measured(enum tdh_leaf leaf, struct tdx_regs *regs)
+{
+    u64 start = tsc_read();
+    struct seamcall_clock *clock = &clocks[cpu_this()->index];
+    clock->enter_tsc = leaf == TDH_VP_ENTER ? start : clock->enter_tsc;
+    bool carry = tdx_call(regs);
+    if (leaf == TDH_VP_ENTER)
+        clock->return_tsc = tsc_read();
+    else
+        clock->module_ticks += tsc_read() - start;
+    return carry;
+}
+
 static struct tdx_status call_once(enum tdh_leaf leaf, struct tdx_regs *regs)
 {
     struct tdx_status status;
     atomic_fetch_add_explicit(&counts[leaf].calls, 1, memory_order_relaxed);
     if (!injection_take(leaf, &status)) {
-        bool carry = tdx_call(regs);
+        bool carry = is_measured ? call_measured(leaf, regs) : tdx_call(regs);
         status.raw = carry ? TDX_STATUS_NO_MODULE : regs->gpr[GPR_RAX];
     }
     if (tdx_status_is_error(status)) {

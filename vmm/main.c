@@ -11,6 +11,7 @@
 #include "boot/vmx.h"
 #include "tdx/module.h"
 #include "vmm/layout.h"
+#include "vmm/measure.h"
 #include "vmm/summary.h"
 #include "vmm/vm.h"
 
@@ -107,10 +108,10 @@ static enum error run_guest(const struct guest_config *config)
 static enum error check_test_name(void)
 {
     const char *name = machine()->config.test;
-    if (!name[0] || test_is(TEST_CORRUPT_MIRROR) || test_is(TEST_TOUCH_PRIVATE))
+    if (!name[0] || test_is(TEST_CORRUPT_MIRROR) || test_is(TEST_TOUCH_PRIVATE) || measure_is_on())
         return OK;
-    log_line("tain.cfg: test = %s: there is %s and %s", name, TEST_CORRUPT_MIRROR,
-             TEST_TOUCH_PRIVATE);
+    log_line("tain.cfg: test = %s: there is %s, %s and %s", name, TEST_CORRUPT_MIRROR,
+             TEST_TOUCH_PRIVATE, TEST_MEASURE);
     return ERR_INVALID;
 }
 
@@ -122,6 +123,7 @@ static enum error start(void)
     if (e)
         return e;
     add_memory();
+    seamcall_measure(measure_is_on());
     e = add_injections();
     if (!e)
         e = tdx_module_start();

@@ -25,6 +25,7 @@ enum error memory_init(struct guest_memory *memory, u64 bytes)
         .frames = bytes / PAGE_BYTES,
         .lock = SHARED_LOCK_INIT(RANK_VM, "guest memory"),
         .shared_map = HPA_NONE,
+        .ahead = true,
     };
     u64 pages = align_up(memory->frames / 8 + 1, PAGE_BYTES) / PAGE_BYTES;
     enum error e = pages_allocate(PAGE_VMM, pages, 1, &memory->shared_map);
@@ -166,7 +167,7 @@ enum error memory_fault(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind)
         vm->memory.faulted += e == OK;
         if (!e && kind == FAULT_ACCEPT_2M)
             map_ahead(vcpu, block, block_end);
-        else if (!e && kind == FAULT_ACCEPT_4K)
+        else if (!e && kind == FAULT_ACCEPT_4K && vm->memory.ahead)
             map_ahead(vcpu, frame.raw + 1, ahead < block_end ? ahead : block_end);
     }
     if (!e)

@@ -9,6 +9,7 @@
 #include "boot/x86.h"
 #include "vmm/cpuid.h"
 #include "vmm/guest_image.h"
+#include "vmm/measure.h"
 #include "vmm/run.h"
 
 enum end_sort { CLEAN, CRASH };
@@ -238,8 +239,10 @@ enum vm_end vm_run(struct vm *vm)
 enum error vm_destroy(struct vm *vm)
 {
     enum error e = OK;
-    for (u32 i = 0; i < vm->vcpu_count; i++)
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        measure_series_free(vm->vcpus[i]);
         vcpu_caches_drain(&vm->vcpus[i]->caches);
+    }
     if (vm->has_td)
         e = td_destroy(&vm->td);
     vm->has_td = false;
@@ -288,7 +291,7 @@ void vm_update_uart_line(struct vm *vm)
     vm_deliver(vm, &interrupt, INTERRUPT_BROADCAST);
 }
 
-void vm_audit(struct vm *vm)
+enum error vm_audit(struct vm *vm)
 {
     char message[AUDIT_MESSAGE_BYTES];
     const struct mirror_stats *stats = &vm->td.mirror.stats;
@@ -300,4 +303,5 @@ void vm_audit(struct vm *vm)
         (unsigned long long)stats->audited_mapped, (unsigned long long)stats->audited_pending,
         (unsigned long long)stats->leaves[LEVEL_4K], (unsigned long long)stats->leaves[LEVEL_2M],
         (unsigned long long)stats->leaves[LEVEL_1G]);
+    return e;
 }

@@ -47,6 +47,7 @@ struct vcpu {
     u64 exits[TD_EXIT_KINDS];
     u64 vmcalls[VMCALL_ROWS];
     u64 msrs_refused;
+    struct measure_series *series; /* open on this vCPU; null: none */
 };
 
 struct vm {
@@ -60,6 +61,7 @@ struct vm {
     _Atomic enum vm_end end;
     _Atomic u32 blocked_vcpus; /* halted for good */
     bool has_td, has_direct;
+    bool teardown_by_page; /* for comparison alone */
 
     struct lock lock; /* RANK_VM; guards the rest */
     struct uart uart;
@@ -85,8 +87,11 @@ enum vm_end vm_run(struct vm *vm);
  */
 enum error vm_destroy(struct vm *vm);
 
-/* Compares mirror and external table while the guest runs, and says what was found in one line. */
-void vm_audit(struct vm *vm);
+/*
+ * Compares mirror and external table while the guest runs, and says what was found in one line.
+ * ERR_STATE: they differ.
+ */
+enum error vm_audit(struct vm *vm);
 
 /* The first end counts; every vCPU leaves the guest. The caller has logged the particulars. */
 void vm_end(struct vm *vm, enum vm_end end);

@@ -6,6 +6,7 @@
 #include "boot/string.h"
 #include "vmm/cpuid.h"
 #include "vmm/layout.h"
+#include "vmm/measure.h"
 #include "vmm/msrs.h"
 #include "vmm/ports.h"
 #include "vmm/vm.h"
@@ -45,7 +46,11 @@ void vmcall_handle(struct vcpu *vcpu)
 {
     struct tdx_regs *regs = &vcpu->td.regs;
     u32 row = VMCALL_unknown;
-    /* R10 other than 0 is a call in some vendor's own numbering: we have none. */
+    if (regs->gpr[GPR_R10] == MEASURE_VENDOR && measure_is_on()) {
+        regs->gpr[GPR_R10] = measure_vmcall(vcpu, regs);
+        return;
+    }
+    /* R10 other than 0 is a call in some vendor's own numbering. */
     for (u32 i = 0; i < ARRAY_LENGTH(rows) && regs->gpr[GPR_R10] == 0; i++) {
         if (rows[i].number == regs->gpr[GPR_R11])
             row = i;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
 VMM_DEVICES := vmm/uart.c vmm/ioapic.c vmm/lapic.c vmm/ports.c vmm/msrs.c vmm/console.c \
-               vmm/vmcall.c vmm/memory.c vmm/cpuid.c boot/machine.c boot/lock.c boot/names.c \
+               vmm/vmcall.c vmm/measure.c vmm/measure_calls.c vmm/memory.c vmm/cpuid.c boot/machine.c boot/lock.c boot/names.c \
                tests/vmm/fakes.c
 
 HOST_TESTS += vmcall
