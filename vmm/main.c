@@ -100,7 +100,7 @@ static enum error run_guest(const struct guest_config *config)
     (void)vm_run(&vm);
     audit(&vm, &result);
     summary_collect(&result, &vm);
-    result.destroyed = vm_destroy(&vm);
+    result.destroyed = measure_is_on() ? measure_destroy(&vm) : vm_destroy(&vm);
     summary_print(&vm, &result);
     return vm_result_is_good(&vm, &result) ? OK : ERR_STATE;
 }

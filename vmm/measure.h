@@ -52,4 +52,7 @@ void measure_series_print(struct vcpu *vcpu);
 /* Also for what a guest left open. */
 void measure_series_free(struct vcpu *vcpu);
 
+/* vm_destroy, measured: in the order that the guest asked for, per page that it has. */
+enum error measure_destroy(struct vm *vm);
+
 #endif
