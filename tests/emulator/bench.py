@@ -20,6 +20,7 @@ from emulator import BANNER, BUILD, EXIT, END_LIMIT_S, Bochs, exit_reason  # noq
 from image import image_write  # noqa: E402
 
 LIMIT_S = 900
+LOG = os.path.join(BUILD, "bench.log")
 MEMORY_MIB = 768
 
 CONFIG = """\
@@ -100,8 +101,10 @@ def listen(emulator):
             break
     status, reason = exit_reason(emulator, transcript, late)
     text = transcript[max(0, transcript.find(BANNER)):].decode(errors="replace").replace("\r", "")
+    with open(LOG, "w") as file:
+        file.write(text)
     if status != 0 or text.count("guest: PASS") != len(GUESTS):
-        raise BenchError("%s\nstatus %d %s" % (text[-3000:], status, reason))
+        raise BenchError("the run failed, status %d %s; see %s" % (status, reason, LOG))
     return text
 
 

@@ -96,6 +96,7 @@ discards:
         begin discard_by_page, 13
         for_each discard_by_page, AREA, 2, RANGE_BYTES
         end discard_by_page, 2
+        discard AREA, AREA_BYTES        ; and the tables, which single pages leave
         ret
 
 conversions:
