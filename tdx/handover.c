@@ -14,6 +14,7 @@
 void page_hand_over(hpa_t page)
 {
     const u8 *bytes = phys_to_virt(page);
+#pragma GCC unroll 64
     for (u64 at = 0; at < PAGE_BYTES; at += CACHE_LINE_BYTES)
         clflush(bytes + at);
     __asm__ volatile("mfence" ::: "memory");

@@ -153,17 +153,42 @@ static struct tdx_status call_once(enum tdh_leaf leaf, struct tdx_regs *regs)
     return status;
 }
 
-struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_regs *regs)
+/* Leaves that a guest's exits and memory need, none of which draws a random number. */
+#define LEAF_BIT(leaf) (1ull << (leaf))
+#define LEAVES_WITHOUT_ENTROPY                                                                    \
+    (LEAF_BIT(TDH_VP_ENTER) | LEAF_BIT(TDH_MEM_PAGE_ADD) | LEAF_BIT(TDH_MEM_SEPT_ADD) |           \
+     LEAF_BIT(TDH_MEM_PAGE_AUG) | LEAF_BIT(TDH_MEM_RANGE_BLOCK) | LEAF_BIT(TDH_MEM_PAGE_DEMOTE) | \
+     LEAF_BIT(TDH_MEM_PAGE_PROMOTE) | LEAF_BIT(TDH_MEM_SEPT_RD) | LEAF_BIT(TDH_MEM_TRACK) |       \
+     LEAF_BIT(TDH_MEM_RANGE_UNBLOCK) | LEAF_BIT(TDH_MEM_PAGE_REMOVE) |                            \
+     LEAF_BIT(TDH_MEM_SEPT_REMOVE) | LEAF_BIT(TDH_PHYMEM_PAGE_WBINVD) |                           \
+     LEAF_BIT(TDH_PHYMEM_PAGE_RECLAIM) | LEAF_BIT(TDH_MR_EXTEND))
+
+static bool leaf_wants_entropy(enum tdh_leaf leaf)
+{
+    return leaf >= 64 || !(LEAVES_WITHOUT_ENTROPY & LEAF_BIT(leaf));
+}
+
+/* Where no answer can be RND_NO_ENTROPY, a copy of all operands would be for nothing. */
+static struct tdx_status call_with_entropy(enum tdh_leaf leaf, u64 rax, struct tdx_regs *regs)
 {
     const struct tdx_regs operands = *regs;
     struct tdx_status status;
     u32 tries = 0;
     do {
         *regs = operands;
-        regs->gpr[GPR_RAX] = leaf | (u64)version << TDX_VERSION_SHIFT;
+        regs->gpr[GPR_RAX] = rax;
         status = call_once(leaf, regs);
     } while (tdx_status_code(status) == TDX_RND_NO_ENTROPY && ++tries < ENTROPY_TRIES);
     return status;
+}
+
+struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_regs *regs)
+{
+    u64 rax = leaf | (u64)version << TDX_VERSION_SHIFT;
+    if (leaf_wants_entropy(leaf))
+        return call_with_entropy(leaf, rax, regs);
+    regs->gpr[GPR_RAX] = rax;
+    return call_once(leaf, regs);
 }
 
 struct tdx_status seamcall(enum tdh_leaf leaf, struct tdx_regs *regs)
