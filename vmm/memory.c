@@ -140,10 +140,13 @@ static enum error map_small(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind
 {
     struct vm *vm = vcpu->vm;
     enum level level;
+    u32 cached = vcpu->caches.private_pages.count;
     enum error e = mirror_map(&vm->td.mirror, &vcpu->caches, frame, LEVEL_4K);
-    if (e || kind != FAULT_ACCEPT_4K || hpa_is_none(mirror_lookup(&vm->td.mirror, frame, &level)) ||
-        level == LEVEL_4K)
+    /* A page that is gone from the cache is mapped: nothing large was in the way. */
+    if (e || kind != FAULT_ACCEPT_4K || vcpu->caches.private_pages.count + 1 == cached)
         return e;
+    if (hpa_is_none(mirror_lookup(&vm->td.mirror, frame, &level)) || level == LEVEL_4K)
+        return OK;
     return mirror_demote(&vm->td.mirror, &vcpu->caches, frame, LEVEL_4K);
 }
 
