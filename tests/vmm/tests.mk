@@ -49,3 +49,7 @@ $(BUILD)/host/shim.bin: vmm/shim.asm
 HOST_TESTS += cpuid
 cpuid_TEST := tests/vmm/cpuid_test.c
 cpuid_SOURCES := vmm/cpuid.c boot/machine.c
+
+HOST_TESTS += measure
+measure_TEST := tests/vmm/measure_test.c
+measure_SOURCES := $(VMM_DEVICES)
