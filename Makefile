@@ -253,6 +253,14 @@ usb: $(BUILD)/tain.img  ## print how to write the image to a USB stick
 	@echo "That overwrites all of /dev/STICK. On a server: switch Secure Boot off, TDX on, boot it."
 	@echo "Tain's log and the guest's console are on COM1, 115200 baud."
 
+# STRICT=yes measures with private pages hidden from the VMM.
+STRICT ?= no
+.PHONY: bench
+bench:  ## measure in Bochs: a table, build/bench.json; fails where a goal is missed
+	@.ci/packages
+	@$(MAKE) --no-print-directory $(BUILD)/tain.efi guests </dev/null
+	@$(PYTHON) tests/emulator/bench.py --strict $(STRICT)
+
 .PHONY: check lint model mutants reproducible clean guests
 guests: $(GUESTS)  ## the small guests of the emulator cases
 check:  ## lint, host tests, the model and emulator cases; the last line is "N passed, N failed"

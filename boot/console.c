@@ -37,6 +37,12 @@ void console_init(void)
 }
 
 /* Moves what the UART takes now. */
+bool console_is_idle(void)
+{
+    return __atomic_load_n(&ring_start, __ATOMIC_RELAXED) ==
+           __atomic_load_n(&ring_end, __ATOMIC_RELAXED);
+}
+
 void console_pump(void)
 {
     if (!present) {

@@ -11,6 +11,8 @@ void console_init(void);
 void console_write(const char *bytes, size_t len_bytes);
 /* Moves queued bytes into the UART as far as it takes them now / until none is left. */
 void console_pump(void);
+/* Nothing is queued, as far as a look without the log's lock can tell. */
+bool console_is_idle(void);
 void console_flush(void);
 /* The same, and waits until the last bit has left the line: before the power goes. */
 void console_drain(void);

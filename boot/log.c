@@ -58,6 +58,8 @@ void log_console(const char *bytes, size_t len_bytes)
 
 void log_pump(void)
 {
+    if (console_is_idle()) /* who queues more now pumps it, or a later look finds it */
+        return;
     if (lock_try(&log_lock)) {
         console_pump();
         lock_release(&log_lock);

@@ -93,7 +93,7 @@ static inline void invlpg(const void *address)
 
 static inline void clflush(const void *address)
 {
-    __asm__ volatile("clflush (%0)" ::"r"(address) : "memory");
+    __asm__ volatile("clflush %0" ::"m"(*(const u8 *)address) : "memory");
 }
 
 static inline void interrupts_enable(void)

@@ -84,23 +84,32 @@ void page_take_back(hpa_t page, enum level level)
     pamt_unreference(page, level, NULL);
 }
 
+/* seamcall_patient, for so many pages that a copy of all operands shows. */
+static struct tdx_status page_call(enum tdh_leaf leaf, u64 operand)
+{
+    struct tdx_regs regs = {.gpr[GPR_RCX] = operand};
+    struct tdx_status status = seamcall(leaf, &regs);
+    if (!tdx_status_is_busy(status))
+        return status;
+    regs = (struct tdx_regs){.gpr[GPR_RCX] = operand};
+    return seamcall_patient(leaf, &regs);
+}
+
 enum error page_write_back(hpa_t page, enum level level, u16 hkid, const char *where)
 {
+    u64 key = (u64)hkid << tdx_module()->hkid_shift;
     enum error error = OK;
     for (u64 at = 0; !error && at < level_bytes(level); at += PAGE_BYTES) {
-        struct tdx_regs regs = {};
-        regs.gpr[GPR_RCX] = (page.raw + at) | (u64)hkid << tdx_module()->hkid_shift;
-        struct tdx_status status = seamcall_patient(TDH_PHYMEM_PAGE_WBINVD, &regs);
-        error = tdx_status_error_final(status, TDH_PHYMEM_PAGE_WBINVD, where);
+        struct tdx_status status = page_call(TDH_PHYMEM_PAGE_WBINVD, (page.raw + at) | key);
+        if (status.raw)
+            error = tdx_status_error_final(status, TDH_PHYMEM_PAGE_WBINVD, where);
     }
     return error;
 }
 
 enum error page_reclaim(hpa_t page, const char *what)
 {
-    struct tdx_regs regs = {};
-    regs.gpr[GPR_RCX] = page.raw;
-    struct tdx_status status = seamcall_patient(TDH_PHYMEM_PAGE_RECLAIM, &regs);
+    struct tdx_status status = page_call(TDH_PHYMEM_PAGE_RECLAIM, page.raw);
     if (status.raw != 0) {
         char where[WHERE_BYTES];
         format_string(where, sizeof where, "%s, HPA 0x%llx", what, (unsigned long long)page.raw);

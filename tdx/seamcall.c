@@ -6,6 +6,7 @@
 #include "boot/cpu.h"
 #include "boot/log.h"
 #include "boot/string.h"
+#include "boot/x86.h"
 
 /* tdx/seamcall.asm loads the registers by these indexes. */
 _Static_assert(GPR_RAX == 0 && GPR_RCX == 1 && GPR_RDX == 2 && GPR_RBX == 3 && GPR_RBP == 5 &&
@@ -18,6 +19,9 @@ _Static_assert(GPR_RAX == 0 && GPR_RCX == 1 && GPR_RDX == 2 && GPR_RBX == 3 && G
 void (*tdx_entry)(void) = seamcall_hardware;
 
 static struct seamcall_count counts[TDH_LEAF_LIMIT];
+
+static bool is_measured; /* written before the first call */
+static struct seamcall_clock clocks[CPU_MAX];
 
 struct injection {
     u32 leaf;
@@ -110,12 +114,35 @@ static bool injection_take(u32 leaf, struct tdx_status *status)
     return false;
 }
 
+void seamcall_measure(bool on)
+{
+    is_measured = on;
+}
+
+const struct seamcall_clock *seamcall_clock(void)
+{
+    return &clocks[cpu_this()->index];
+}
+
+static bool call_measured(enum tdh_leaf leaf, struct tdx_regs *regs)
+{
+    u64 start = tsc_read();
+    struct seamcall_clock *clock = &clocks[cpu_this()->index];
+    clock->enter_tsc = leaf == TDH_VP_ENTER ? start : clock->enter_tsc;
+    bool carry = tdx_call(regs);
+    if (leaf == TDH_VP_ENTER)
+        clock->return_tsc = tsc_read();
+    else
+        clock->module_ticks += tsc_read() - start;
+    return carry;
+}
+
 static struct tdx_status call_once(enum tdh_leaf leaf, struct tdx_regs *regs)
 {
     struct tdx_status status;
     atomic_fetch_add_explicit(&counts[leaf].calls, 1, memory_order_relaxed);
     if (!injection_take(leaf, &status)) {
-        bool carry = tdx_call(regs);
+        bool carry = is_measured ? call_measured(leaf, regs) : tdx_call(regs);
         status.raw = carry ? TDX_STATUS_NO_MODULE : regs->gpr[GPR_RAX];
     }
     if (tdx_status_is_error(status)) {
@@ -126,17 +153,42 @@ static struct tdx_status call_once(enum tdh_leaf leaf, struct tdx_regs *regs)
     return status;
 }
 
-struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_regs *regs)
+/* Leaves that a guest's exits and memory need, none of which draws a random number. */
+#define LEAF_BIT(leaf) (1ull << (leaf))
+#define LEAVES_WITHOUT_ENTROPY                                                                    \
+    (LEAF_BIT(TDH_VP_ENTER) | LEAF_BIT(TDH_MEM_PAGE_ADD) | LEAF_BIT(TDH_MEM_SEPT_ADD) |           \
+     LEAF_BIT(TDH_MEM_PAGE_AUG) | LEAF_BIT(TDH_MEM_RANGE_BLOCK) | LEAF_BIT(TDH_MEM_PAGE_DEMOTE) | \
+     LEAF_BIT(TDH_MEM_PAGE_PROMOTE) | LEAF_BIT(TDH_MEM_SEPT_RD) | LEAF_BIT(TDH_MEM_TRACK) |       \
+     LEAF_BIT(TDH_MEM_RANGE_UNBLOCK) | LEAF_BIT(TDH_MEM_PAGE_REMOVE) |                            \
+     LEAF_BIT(TDH_MEM_SEPT_REMOVE) | LEAF_BIT(TDH_PHYMEM_PAGE_WBINVD) |                           \
+     LEAF_BIT(TDH_PHYMEM_PAGE_RECLAIM) | LEAF_BIT(TDH_MR_EXTEND))
+
+static bool leaf_wants_entropy(enum tdh_leaf leaf)
+{
+    return leaf >= 64 || !(LEAVES_WITHOUT_ENTROPY & LEAF_BIT(leaf));
+}
+
+/* Where no answer can be RND_NO_ENTROPY, a copy of all operands would be for nothing. */
+static struct tdx_status call_with_entropy(enum tdh_leaf leaf, u64 rax, struct tdx_regs *regs)
 {
     const struct tdx_regs operands = *regs;
     struct tdx_status status;
     u32 tries = 0;
     do {
         *regs = operands;
-        regs->gpr[GPR_RAX] = leaf | (u64)version << TDX_VERSION_SHIFT;
+        regs->gpr[GPR_RAX] = rax;
         status = call_once(leaf, regs);
     } while (tdx_status_code(status) == TDX_RND_NO_ENTROPY && ++tries < ENTROPY_TRIES);
     return status;
+}
+
+struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_regs *regs)
+{
+    u64 rax = leaf | (u64)version << TDX_VERSION_SHIFT;
+    if (leaf_wants_entropy(leaf))
+        return call_with_entropy(leaf, rax, regs);
+    regs->gpr[GPR_RAX] = rax;
+    return call_once(leaf, regs);
 }
 
 struct tdx_status seamcall(enum tdh_leaf leaf, struct tdx_regs *regs)

@@ -73,6 +73,14 @@ struct seamcall_count {
 };
 const struct seamcall_count *seamcall_counts(void); /* by leaf, TDH_LEAF_LIMIT rows */
 
+/* Where a processor's time with the module went; it runs while seamcall_measure says so. */
+struct seamcall_clock {
+    u64 module_ticks;          /* inside every call but VP.ENTER, summed */
+    u64 enter_tsc, return_tsc; /* of the last VP.ENTER */
+};
+void seamcall_measure(bool on);
+const struct seamcall_clock *seamcall_clock(void); /* this processor's */
+
 /*
  * From then on the nth call of the leaf (by name) answers the status (by name) instead, once.
  * ERR_INVALID with one line that names what is unknown.

@@ -12,6 +12,7 @@
 #include "tdx/module.h"
 #include "tdx/pamt.h"
 #include "vmm/layout.h"
+#include "vmm/measure.h"
 #include "vmm/summary.h"
 #include "vmm/vm.h"
 #include "vmm/vmx_vm.h"
@@ -107,7 +108,7 @@ static enum error run_guest(const struct guest_config *config)
     (void)vm_run(&vm);
     audit(&vm, &result);
     summary_collect(&result, &vm);
-    result.destroyed = vm_destroy(&vm);
+    result.destroyed = measure_is_on() ? measure_destroy(&vm) : vm_destroy(&vm);
     summary_print(&vm, &result);
     return vm_result_is_good(&vm, &result) ? OK : ERR_STATE;
 }
@@ -115,10 +116,10 @@ static enum error run_guest(const struct guest_config *config)
 static enum error check_test_name(void)
 {
     const char *name = machine()->config.test;
-    if (!name[0] || test_is(TEST_CORRUPT_MIRROR) || test_is(TEST_TOUCH_PRIVATE))
+    if (!name[0] || test_is(TEST_CORRUPT_MIRROR) || test_is(TEST_TOUCH_PRIVATE) || measure_is_on())
         return OK;
-    log_line("tain.cfg: test = %s: there is %s and %s", name, TEST_CORRUPT_MIRROR,
-             TEST_TOUCH_PRIVATE);
+    log_line("tain.cfg: test = %s: there is %s, %s and %s", name, TEST_CORRUPT_MIRROR,
+             TEST_TOUCH_PRIVATE, TEST_MEASURE);
     return ERR_INVALID;
 }
 
@@ -130,6 +131,7 @@ static enum error start(void)
     if (e)
         return e;
     add_memory();
+    seamcall_measure(measure_is_on());
     e = add_injections();
     if (!e)
         e = tdx_module_start();

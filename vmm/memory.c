@@ -22,6 +22,7 @@ enum error memory_init(struct guest_memory *memory, u64 bytes)
         .frames = bytes / PAGE_BYTES,
         .lock = SHARED_LOCK_INIT(RANK_VM, "guest memory"),
         .shared_map = HPA_NONE,
+        .ahead = true,
     };
     u64 pages = align_up(memory->frames / 8 + 1, PAGE_BYTES) / PAGE_BYTES;
     enum error e = pages_allocate(PAGE_VMM, pages, 1, &memory->shared_map);
@@ -142,10 +143,13 @@ static enum error map_small(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind
 {
     struct vm *vm = vcpu->vm;
     enum level level;
+    u32 cached = vcpu->caches.private_pages.count;
     enum error e = mirror_map(&vm->td.mirror, &vcpu->caches, frame, LEVEL_4K);
-    if (e || kind != FAULT_ACCEPT_4K || hpa_is_none(mirror_lookup(&vm->td.mirror, frame, &level)) ||
-        level == LEVEL_4K)
+    /* A page that is gone from the cache is mapped: nothing large was in the way. */
+    if (e || kind != FAULT_ACCEPT_4K || vcpu->caches.private_pages.count + 1 == cached)
         return e;
+    if (hpa_is_none(mirror_lookup(&vm->td.mirror, frame, &level)) || level == LEVEL_4K)
+        return OK;
     return mirror_demote(&vm->td.mirror, &vcpu->caches, frame, LEVEL_4K);
 }
 
@@ -169,7 +173,7 @@ enum error memory_fault(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind)
         vm->memory.faulted += e == OK;
         if (!e && kind == FAULT_ACCEPT_2M)
             map_ahead(vcpu, block, block_end);
-        else if (!e && kind == FAULT_ACCEPT_4K)
+        else if (!e && kind == FAULT_ACCEPT_4K && vm->memory.ahead)
             map_ahead(vcpu, frame.raw + 1, ahead < block_end ? ahead : block_end);
     }
     if (!e)

@@ -24,6 +24,7 @@ struct guest_memory {
     u64 shared_now, shared_most; /* pages */
     _Atomic u64 faulted;         /* private pages mapped by faults */
     _Atomic u64 private_most;
+    bool ahead;      /* an ACCEPT fault maps the next few pages too */
     bool scans;      /* promote in the background */
     gfn_t scan_next; /* vCPU 0's */
 };

@@ -9,6 +9,7 @@
 #include "boot/time.h"
 #include "boot/vmx.h"
 #include "boot/x86.h"
+#include "vmm/measure.h"
 #include "vmm/vm.h"
 #include "vmm/vmcall.h"
 
@@ -82,7 +83,7 @@ static void serve_poll(struct vcpu *vcpu, u64 now)
     lock_release(&vm->lock);
     memory_scan(vcpu);
     if (audit_wanted)
-        vm_audit(vm);
+        (void)vm_audit(vm);
 }
 
 /* What is due on this processor: the guest's timer, the console. */
@@ -255,6 +256,8 @@ void vcpu_run(void *argument)
         serve_time(vcpu);
         arm_timer(vcpu);
         td_vcpu_enter(&vcpu->td, &exit);
+        if (vcpu->series)
+            measure_td_exit(vcpu, &exit);
         if (exit.kind < TD_EXIT_KINDS)
             vcpu->exits[exit.kind]++;
         serve_exit(vcpu, &exit);

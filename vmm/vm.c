@@ -11,6 +11,7 @@
 #include "tdx/pamt.h"
 #include "vmm/cpuid.h"
 #include "vmm/guest_image.h"
+#include "vmm/measure.h"
 #include "vmm/run.h"
 #include "vmm/vmx_vm.h"
 
@@ -269,8 +270,10 @@ enum vm_end vm_run(struct vm *vm)
 enum error vm_destroy(struct vm *vm)
 {
     enum error e = OK;
-    for (u32 i = 0; i < vm->vcpu_count; i++)
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        measure_series_free(vm->vcpus[i]);
         vcpu_caches_drain(&vm->vcpus[i]->caches);
+    }
     if (vm->has_td)
         e = td_destroy(&vm->td);
     vm->has_td = false;
@@ -323,20 +326,19 @@ void vm_update_uart_line(struct vm *vm)
     vm_deliver(vm, &interrupt, INTERRUPT_BROADCAST);
 }
 
-static void audit_vm(struct vm *vm)
+static enum error audit_vm(struct vm *vm)
 {
+    enum error e = vmx_vm_audit(vm);
     log_line("tain: audit of guest %s: %s; pages: %llu", vm->config->name,
-             vmx_vm_audit(vm) ? "not all pages are where they were mapped"
-                              : "every page is mapped once",
+             e ? "not all pages are where they were mapped" : "every page is mapped once",
              (unsigned long long)vmx_vm_pages(vm));
+    return e;
 }
 
-void vm_audit(struct vm *vm)
+enum error vm_audit(struct vm *vm)
 {
-    if (!vm_is_td(vm)) {
-        audit_vm(vm);
-        return;
-    }
+    if (!vm_is_td(vm))
+        return audit_vm(vm);
     char message[AUDIT_MESSAGE_BYTES];
     const struct mirror_stats *stats = &vm->td.mirror.stats;
     enum error e = mirror_audit(&vm->td.mirror, message);
@@ -347,4 +349,5 @@ void vm_audit(struct vm *vm)
         (unsigned long long)stats->audited_mapped, (unsigned long long)stats->audited_pending,
         (unsigned long long)stats->leaves[LEVEL_4K], (unsigned long long)stats->leaves[LEVEL_2M],
         (unsigned long long)stats->leaves[LEVEL_1G]);
+    return e;
 }

@@ -49,6 +49,7 @@ struct vcpu {
     u64 exits[TD_EXIT_KINDS];
     u64 vmcalls[VMCALL_ROWS];
     u64 msrs_refused;
+    struct measure_series *series; /* open on this vCPU; null: none */
 };
 
 struct vm {
@@ -62,6 +63,7 @@ struct vm {
     _Atomic enum vm_end end;
     _Atomic u32 blocked_vcpus; /* halted for good */
     bool has_td, has_direct;
+    bool teardown_by_page; /* for comparison alone */
 
     struct lock lock; /* RANK_VM; guards the rest */
     struct uart uart;
@@ -90,8 +92,9 @@ enum error vm_destroy(struct vm *vm);
 /*
  * While the guest runs, compares a TD's mirror and external table, or counts a VM's pages, and says
  * what was found in one line.
+ * ERR_STATE: they differ.
  */
-void vm_audit(struct vm *vm);
+enum error vm_audit(struct vm *vm);
 
 /* The first end counts; every vCPU leaves the guest. The caller has logged the particulars. */
 void vm_end(struct vm *vm, enum vm_end end);

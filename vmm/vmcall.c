@@ -6,6 +6,7 @@
 #include "boot/string.h"
 #include "vmm/cpuid.h"
 #include "vmm/layout.h"
+#include "vmm/measure.h"
 #include "vmm/msrs.h"
 #include "vmm/ports.h"
 #include "vmm/vm.h"
@@ -26,11 +27,10 @@ typedef u64 vmcall_handler(struct vcpu *vcpu, struct tdx_regs *regs);
 #undef VMCALL
 
 static const struct {
-    u64 number;
     vmcall_handler *handler;
     const char *name;
 } rows[] = {
-#define VMCALL(handler, number, name) {number, vmcall_##handler, name},
+#define VMCALL(handler, number, name) {vmcall_##handler, name},
 #include "vmm/vmcalls.def"
 #undef VMCALL
 };
@@ -41,15 +41,28 @@ const char *vmcall_name(u32 row)
     return row < ARRAY_LENGTH(rows) ? rows[row].name : "unknown";
 }
 
+static u32 row_of(u64 number)
+{
+    switch (number) {
+#define VMCALL(handler, number_, name) \
+    case number_:                      \
+        return VMCALL_##handler;
+#include "vmm/vmcalls.def"
+#undef VMCALL
+    default:
+        return VMCALL_unknown;
+    }
+}
+
 void vmcall_handle(struct vcpu *vcpu)
 {
     struct tdx_regs *regs = &vcpu->td.regs;
-    u32 row = VMCALL_unknown;
-    /* R10 other than 0 is a call in some vendor's own numbering: we have none. */
-    for (u32 i = 0; i < ARRAY_LENGTH(rows) && regs->gpr[GPR_R10] == 0; i++) {
-        if (rows[i].number == regs->gpr[GPR_R11])
-            row = i;
+    if (regs->gpr[GPR_R10] == MEASURE_VENDOR && measure_is_on()) {
+        regs->gpr[GPR_R10] = measure_vmcall(vcpu, regs);
+        return;
     }
+    /* R10 other than 0 is a call in some vendor's own numbering. */
+    u32 row = regs->gpr[GPR_R10] == 0 ? row_of(regs->gpr[GPR_R11]) : VMCALL_unknown;
     vcpu->vmcalls[row]++;
     regs->gpr[GPR_R10] =
         row == VMCALL_unknown ? VMCALL_SUBFUNC_UNSUPPORTED : rows[row].handler(vcpu, regs);

@@ -35,7 +35,7 @@ static void serve_poll(struct vcpu *vcpu)
     vm->console.audit_wanted = false;
     lock_release(&vm->lock);
     if (audit_wanted)
-        vm_audit(vm);
+        (void)vm_audit(vm);
     log_pump();
     interrupts_window();
 }

@@ -34,6 +34,8 @@ struct fakes {
     u32 posted_vcpu;
     u64 kicks;
     bool vcpu_interrupt_pending;
+    struct seamcall_clock clock; /* what a measurement reads */
+    enum error audit;
 };
 
 extern struct fakes fakes;

@@ -55,10 +55,11 @@ u64 td_tsc_to_host(const struct td *td, u64 guest_tsc)
 
 static u32 audits;
 
-void vm_audit(struct vm *audited)
+enum error vm_audit(struct vm *audited)
 {
     assert_ptr_equal(audited, vm);
     audits++;
+    return OK;
 }
 
 const char *tdx_status_name(struct tdx_status status)

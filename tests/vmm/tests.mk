@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
 VMM_DEVICES := vmm/uart.c vmm/ioapic.c vmm/lapic.c vmm/ports.c vmm/msrs.c vmm/console.c \
-               vmm/vmcall.c vmm/memory.c vmm/conversion.c vmm/cpuid.c boot/machine.c boot/lock.c boot/names.c \
+               vmm/vmcall.c vmm/measure.c vmm/measure_calls.c vmm/memory.c vmm/conversion.c vmm/cpuid.c boot/machine.c boot/lock.c boot/names.c \
                tests/vmm/fakes.c
 
 HOST_TESTS += vmcall
@@ -57,3 +57,7 @@ vmx_policy_SOURCES := vmm/vmx_policy.c vmm/cpuid.c boot/machine.c
 HOST_TESTS += vmx_vm
 vmx_vm_TEST := tests/vmm/vmx_vm_test.c
 vmx_vm_SOURCES := vmm/vmx_vm.c mm/ept.c mm/ept_change.c mm/caches.c mm/pages.c mm/free_map.c boot/lock.c boot/names.c
+
+HOST_TESTS += measure
+measure_TEST := tests/vmm/measure_test.c
+measure_SOURCES := $(VMM_DEVICES)

@@ -434,7 +434,7 @@ static void an_ordinary_vm_is_built_and_given_back(void **state)
     assert_int_equal(fakes.posts, 0); /* it has no local APIC */
     assert_int_equal(vm_run(&vm), VM_END_POWERED_OFF);
     vm.vcpus[0]->vmx.exits[EXIT_CPUID] = 7;
-    vm_audit(&vm);
+    assert_int_equal(vm_audit(&vm), OK);
     assert_non_null(strstr(host_log(), "tain: audit of guest small: every page is mapped once"));
     summary_collect(&result, &vm);
     assert_int_equal(vm_destroy(&vm), OK);

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Measuring, where tain.cfg says `test = measure`: a guest opens a series on its vCPU, does one
+ * thing many times, and closes it; each exit meanwhile is a sample. Ticks are the TSC's. The
+ * module's part is the time inside SEAMCALLs, the VMM's part is the rest.
+ */
+#ifndef VMM_MEASURE_H
+#define VMM_MEASURE_H
+
+#include "boot/error.h"
+#include "boot/types.h"
+
+struct vcpu;
+struct vm;
+struct tdx_regs;
+struct td_exit;
+
+/* What a guest has in R10: not 0, so a numbering of our own (GHCI). */
+#define MEASURE_VENDOR 0x6e696174ull
+#define TEST_MEASURE "measure"
+
+enum measure_exit {
+    MEASURE_CALL,
+    MEASURE_FAULT,
+    MEASURE_OTHER,
+};
+
+enum measure_series_id {
+#define SERIES(name, exit, divisor) SERIES_##name,
+#include "vmm/series.def"
+#undef SERIES
+    SERIES_IDS,
+};
+
+/* True if `tain.cfg` asks for it: without that the calls are unknown. */
+bool measure_is_on(void);
+/* Answers a TDVMCALL of ours, as vmcall_handle does. */
+u64 measure_vmcall(struct vcpu *vcpu, struct tdx_regs *regs);
+
+/*
+ * One exit of a vCPU whose series is open (vcpu->series): from the first call, right after the
+ * exit, to the second, right before the next entry.
+ */
+void measure_exit_begin(struct vcpu *vcpu);
+void measure_exit_end(struct vcpu *vcpu, enum measure_exit exit);
+/* The same for a TD, right after each VP.ENTER: ends the last exit and begins this one. */
+void measure_td_exit(struct vcpu *vcpu, const struct td_exit *exit);
+
+/* A series of this vCPU: it must have none open. ERR_NO_MEMORY. */
+enum error measure_series_open(struct vcpu *vcpu, enum measure_series_id id);
+void measure_series_print(struct vcpu *vcpu);
+/* Also for what a guest left open. */
+void measure_series_free(struct vcpu *vcpu);
+
+/* vm_destroy, measured: in the order that the guest asked for, per page that it has. */
+enum error measure_destroy(struct vm *vm);
+
+#endif
