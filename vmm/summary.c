@@ -74,6 +74,8 @@ static void print_sizes(const struct vm *vm, const struct vm_result *result)
         (number)result->leaves[LEVEL_4K], (number)result->leaves[LEVEL_2M],
         (number)result->leaves[LEVEL_1G], (number)result->tables, (number)mirror->demoted,
         (number)mirror->promoted, (number)mirror->unlinked, (number)mirror->tracks);
+    log_line("summary: changes that met another: %llu races lost, %llu busy",
+             (number)mirror->races_lost, (number)mirror->busy);
 }
 
 static void print_memory(const struct vm *vm, const struct vm_result *result)
