@@ -87,11 +87,11 @@ void page_take_back(hpa_t page, enum level level)
 /* seamcall_patient, for so many pages that a copy of all operands shows. */
 static struct tdx_status page_call(enum tdh_leaf leaf, u64 operand)
 {
-    struct tdx_regs regs = {.gpr[GPR_RCX] = operand};
-    struct tdx_status status = seamcall(leaf, &regs);
-    if (!tdx_status_is_busy(status))
+    struct tdx_short few = {.rcx = operand};
+    struct tdx_status status = seamcall_short(leaf, &few);
+    if (status.raw == 0 || !tdx_status_is_busy(status))
         return status;
-    regs = (struct tdx_regs){.gpr[GPR_RCX] = operand};
+    struct tdx_regs regs = {.gpr[GPR_RCX] = operand};
     return seamcall_patient(leaf, &regs);
 }
 

@@ -70,6 +70,35 @@ tdx_call:
     pop rbx
     ret
 
+; bool tdx_call_short(struct tdx_short *regs)
+; The same for RAX, RCX and RDX alone: what else the callee changes is lost.
+global tdx_call_short:function hidden
+tdx_call_short:
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    push rdi
+    mov rax, SLOT(rdi, 0)
+    mov rcx, SLOT(rdi, 1)
+    mov rdx, SLOT(rdi, 2)
+    call [tdx_entry]
+    pop rdi
+    mov SLOT(rdi, 0), rax
+    mov SLOT(rdi, 1), rcx
+    mov SLOT(rdi, 2), rdx
+    setc al
+    movzx eax, al
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    ret
+
 ; void seamcall_hardware(void): SEAMCALL with the registers as they are; for tdx_entry.
 ; A fault (#GP, #UD) becomes a status in RAX, carry clear, every other register unchanged.
 global seamcall_hardware:function hidden

@@ -124,12 +124,23 @@ const struct seamcall_clock *seamcall_clock(void)
     return &clocks[cpu_this()->index];
 }
 
-static bool call_measured(enum tdh_leaf leaf, struct tdx_regs *regs)
+/* The registers of a call, as many of them as it takes; RAX is the first of both. */
+union registers {
+    struct tdx_regs *all;
+    struct tdx_short *few;
+};
+
+static bool call_plain(bool is_short, union registers regs)
+{
+    return is_short ? tdx_call_short(regs.few) : tdx_call(regs.all);
+}
+
+static bool call_measured(enum tdh_leaf leaf, bool is_short, union registers regs)
 {
     u64 start = tsc_read();
     struct seamcall_clock *clock = &clocks[cpu_this()->index];
     clock->enter_tsc = leaf == TDH_VP_ENTER ? start : clock->enter_tsc;
-    bool carry = tdx_call(regs);
+    bool carry = call_plain(is_short, regs);
     if (leaf == TDH_VP_ENTER)
         clock->return_tsc = tsc_read();
     else
@@ -137,13 +148,15 @@ static bool call_measured(enum tdh_leaf leaf, struct tdx_regs *regs)
     return carry;
 }
 
-static struct tdx_status call_once(enum tdh_leaf leaf, struct tdx_regs *regs)
+static inline struct tdx_status call_once(enum tdh_leaf leaf, bool is_short, union registers regs)
 {
     struct tdx_status status;
     atomic_fetch_add_explicit(&counts[leaf].calls, 1, memory_order_relaxed);
     if (!injection_take(leaf, &status)) {
-        bool carry = is_measured ? call_measured(leaf, regs) : tdx_call(regs);
-        status.raw = carry ? TDX_STATUS_NO_MODULE : regs->gpr[GPR_RAX];
+        bool carry = is_measured ? call_measured(leaf, is_short, regs) : call_plain(is_short, regs);
+        status.raw = carry      ? TDX_STATUS_NO_MODULE
+                     : is_short ? regs.few->rax
+                                : regs.all->gpr[GPR_RAX];
     }
     if (tdx_status_is_error(status)) {
         atomic_fetch_add_explicit(&counts[leaf].failures, 1, memory_order_relaxed);
@@ -177,7 +190,7 @@ static struct tdx_status call_with_entropy(enum tdh_leaf leaf, u64 rax, struct t
     do {
         *regs = operands;
         regs->gpr[GPR_RAX] = rax;
-        status = call_once(leaf, regs);
+        status = call_once(leaf, false, (union registers){.all = regs});
     } while (tdx_status_code(status) == TDX_RND_NO_ENTROPY && ++tries < ENTROPY_TRIES);
     return status;
 }
@@ -188,7 +201,13 @@ struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_re
     if (leaf_wants_entropy(leaf))
         return call_with_entropy(leaf, rax, regs);
     regs->gpr[GPR_RAX] = rax;
-    return call_once(leaf, regs);
+    return call_once(leaf, false, (union registers){.all = regs});
+}
+
+struct tdx_status seamcall_short(enum tdh_leaf leaf, struct tdx_short *regs)
+{
+    regs->rax = leaf;
+    return call_once(leaf, true, (union registers){.few = regs});
 }
 
 struct tdx_status seamcall(enum tdh_leaf leaf, struct tdx_regs *regs)

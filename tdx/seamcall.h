@@ -41,6 +41,11 @@ extern void (*tdx_entry)(void);
 void seamcall_hardware(void);
 /* Calls tdx_entry with all registers but RSP; true if carry was set. (tdx/seamcall.asm) */
 bool tdx_call(struct tdx_regs *regs);
+/* The same with three of them, for the leaves that are called once a page. */
+struct tdx_short {
+    u64 rax, rcx, rdx;
+};
+bool tdx_call_short(struct tdx_short *regs);
 
 /*
  * Makes the call on this processor, retries RND_NO_ENTROPY, counts it, applies injection.
@@ -48,6 +53,9 @@ bool tdx_call(struct tdx_regs *regs);
  */
 struct tdx_status seamcall(enum tdh_leaf leaf, struct tdx_regs *regs);
 struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_regs *regs);
+
+/* With RCX and RDX alone, in and out; never for a leaf that draws a random number. */
+struct tdx_status seamcall_short(enum tdh_leaf leaf, struct tdx_short *regs);
 
 /*
  * seamcall, made again with the same operands while the answer is busy, for the places where

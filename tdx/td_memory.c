@@ -22,6 +22,14 @@ static void entry_operands(struct tdx_regs *regs, const struct td *td, gfn_t fra
     regs->gpr[GPR_RDX] = td->tdr.raw;
 }
 
+/* For the leaves that want no more than the entry. */
+static struct tdx_status entry_call(const struct td *td, enum tdh_leaf leaf, gfn_t frame,
+                                    enum level level)
+{
+    struct tdx_short regs = {.rcx = operand_entry(frame, level), .rdx = td->tdr.raw};
+    return seamcall_short(leaf, &regs);
+}
+
 static enum error entry_error(struct tdx_status status, enum tdh_leaf leaf, gfn_t frame,
                               enum level level)
 {
@@ -84,22 +92,20 @@ static enum error set_leaf(void *owner, struct vcpu_caches *caches, gfn_t frame,
 static enum error block(void *owner, gfn_t frame, enum level level)
 {
     struct td *td = owner;
-    struct tdx_regs regs;
     /* No vCPU can hold a translation yet: the module removes unblocked entries. */
     if (!td->finalized)
         return OK;
-    entry_operands(&regs, td, frame, level);
-    return entry_error(seamcall(TDH_MEM_RANGE_BLOCK, &regs), TDH_MEM_RANGE_BLOCK, frame, level);
+    struct tdx_status status = entry_call(td, TDH_MEM_RANGE_BLOCK, frame, level);
+    return entry_error(status, TDH_MEM_RANGE_BLOCK, frame, level);
 }
 
 static enum error unblock(void *owner, gfn_t frame, enum level level)
 {
     struct td *td = owner;
-    struct tdx_regs regs;
     if (!td->finalized)
         return OK;
-    entry_operands(&regs, td, frame, level);
-    return entry_error(seamcall(TDH_MEM_RANGE_UNBLOCK, &regs), TDH_MEM_RANGE_UNBLOCK, frame, level);
+    struct tdx_status status = entry_call(td, TDH_MEM_RANGE_UNBLOCK, frame, level);
+    return entry_error(status, TDH_MEM_RANGE_UNBLOCK, frame, level);
 }
 
 static enum error track(void *owner)
@@ -143,19 +149,15 @@ static enum error page_recover(struct td *td, gfn_t frame, hpa_t page, enum leve
 
 static enum error remove_leaf(void *owner, gfn_t frame, enum level level, hpa_t page)
 {
-    struct tdx_regs regs;
-    entry_operands(&regs, owner, frame, level);
-    enum error error =
-        entry_error(seamcall(TDH_MEM_PAGE_REMOVE, &regs), TDH_MEM_PAGE_REMOVE, frame, level);
+    struct tdx_status status = entry_call(owner, TDH_MEM_PAGE_REMOVE, frame, level);
+    enum error error = entry_error(status, TDH_MEM_PAGE_REMOVE, frame, level);
     return error ? error : page_recover(owner, frame, page, level);
 }
 
 static enum error unlink_table(void *owner, gfn_t frame, enum level level, hpa_t table)
 {
-    struct tdx_regs regs;
-    entry_operands(&regs, owner, frame, level);
-    enum error error =
-        entry_error(seamcall(TDH_MEM_SEPT_REMOVE, &regs), TDH_MEM_SEPT_REMOVE, frame, level);
+    struct tdx_status status = entry_call(owner, TDH_MEM_SEPT_REMOVE, frame, level);
+    enum error error = entry_error(status, TDH_MEM_SEPT_REMOVE, frame, level);
     return error ? error : page_recover(owner, frame, table, LEVEL_4K);
 }
 

@@ -159,3 +159,16 @@ bool tdx_call(struct tdx_regs *regs)
         defaults(leaf, regs);
     return false;
 }
+
+bool tdx_call_short(struct tdx_short *few)
+{
+    struct tdx_regs regs = {};
+    regs.gpr[GPR_RAX] = few->rax;
+    regs.gpr[GPR_RCX] = few->rcx;
+    regs.gpr[GPR_RDX] = few->rdx;
+    bool carry = tdx_call(&regs);
+    few->rax = regs.gpr[GPR_RAX];
+    few->rcx = regs.gpr[GPR_RCX];
+    few->rdx = regs.gpr[GPR_RDX];
+    return carry;
+}

@@ -26,6 +26,19 @@ bool tdx_call(struct tdx_regs *regs)
     return carry;
 }
 
+bool tdx_call_short(struct tdx_short *few)
+{
+    struct tdx_regs regs = {};
+    regs.gpr[GPR_RAX] = few->rax;
+    regs.gpr[GPR_RCX] = few->rcx;
+    regs.gpr[GPR_RDX] = few->rdx;
+    bool was_carry = tdx_call(&regs);
+    few->rax = regs.gpr[GPR_RAX];
+    few->rcx = regs.gpr[GPR_RCX];
+    few->rdx = regs.gpr[GPR_RDX];
+    return was_carry;
+}
+
 static int start(void **state)
 {
     (void)state;

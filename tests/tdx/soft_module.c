@@ -38,6 +38,19 @@ bool tdx_call(struct tdx_regs *regs)
     return false;
 }
 
+bool tdx_call_short(struct tdx_short *few)
+{
+    struct tdx_regs regs = {};
+    regs.gpr[GPR_RAX] = few->rax;
+    regs.gpr[GPR_RCX] = few->rcx;
+    regs.gpr[GPR_RDX] = few->rdx;
+    bool carry = tdx_call(&regs);
+    few->rax = regs.gpr[GPR_RAX];
+    few->rcx = regs.gpr[GPR_RCX];
+    few->rdx = regs.gpr[GPR_RDX];
+    return carry;
+}
+
 void soft_seamcall_entry(void) {}
 
 /* The module sees what the VMM has hidden from itself. */
