@@ -97,14 +97,26 @@ static struct tdx_status page_call(enum tdh_leaf leaf, u64 operand)
 
 enum error page_write_back(hpa_t page, enum level level, u16 hkid, const char *where)
 {
-    u64 key = (u64)hkid << tdx_module()->hkid_shift;
-    enum error error = OK;
-    for (u64 at = 0; !error && at < level_bytes(level); at += PAGE_BYTES) {
-        struct tdx_status status = page_call(TDH_PHYMEM_PAGE_WBINVD, (page.raw + at) | key);
-        if (status.raw)
-            error = tdx_status_error_final(status, TDH_PHYMEM_PAGE_WBINVD, where);
+    struct tdx_each each = {
+        .leaf = TDH_PHYMEM_PAGE_WBINVD,
+        .operand = page.raw | (u64)hkid << tdx_module()->hkid_shift,
+        .step = PAGE_BYTES,
+        .left = level_pages(level),
+    };
+    while (each.left) {
+        struct tdx_status status = seamcall_each(&each);
+        if (status.raw == 0)
+            break;
+        /* The one that it stopped at, patiently; then on. */
+        if (tdx_status_is_busy(status))
+            status = page_call(TDH_PHYMEM_PAGE_WBINVD, each.operand);
+        enum error error = tdx_status_error_final(status, TDH_PHYMEM_PAGE_WBINVD, where);
+        if (error)
+            return error;
+        each.operand += each.step;
+        each.left--;
     }
-    return error;
+    return OK;
 }
 
 enum error page_reclaim(hpa_t page, const char *what)

@@ -99,6 +99,51 @@ tdx_call_short:
     pop rbx
     ret
 
+; bool tdx_call_each(struct tdx_each *each)
+; Calls with RAX = leaf, RCX = operand (RDX = 0), once for each operand, as long as the answer is 0:
+; then operand and left say where it stopped, and status what the last call answered.
+global tdx_call_each:function hidden
+tdx_call_each:
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    push rdi
+.next:
+    mov rax, SLOT(rdi, 0)
+    mov rcx, SLOT(rdi, 1)
+    xor edx, edx
+    call [tdx_entry]
+    mov rdi, [rsp]
+    jc .end
+    test rax, rax               ; clears carry
+    jnz .end
+    mov rcx, SLOT(rdi, 2)
+    add SLOT(rdi, 1), rcx
+    dec qword SLOT(rdi, 3)
+    jnz .next
+    clc
+.end:
+    mov SLOT(rdi, 4), rax
+    setc al
+    movzx eax, al
+    pop rdi
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    ret
+
+; void tdx_entry_idle(void): a module that does nothing, and does it well.
+global tdx_entry_idle:function hidden
+tdx_entry_idle:
+    xor eax, eax
+    ret
+
 ; void seamcall_hardware(void): SEAMCALL with the registers as they are; for tdx_entry.
 ; A fault (#GP, #UD) becomes a status in RAX, carry clear, every other register unchanged.
 global seamcall_hardware:function hidden

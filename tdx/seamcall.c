@@ -21,6 +21,7 @@ void (*tdx_entry)(void) = seamcall_hardware;
 static struct seamcall_count counts[TDH_LEAF_LIMIT];
 
 static bool is_measured; /* written before the first call */
+static u64 each_ticks;   /* of tdx_call_each's own, a call */
 static struct seamcall_clock clocks[CPU_MAX];
 
 struct injection {
@@ -114,8 +115,24 @@ static bool injection_take(u32 leaf, struct tdx_status *status)
     return false;
 }
 
+#define IDLE_CALLS 64
+
+/* What tdx_call_each itself takes for one call: it counts as ours. */
+static u64 each_own_ticks(void)
+{
+    struct tdx_each each = {.step = PAGE_BYTES, .left = IDLE_CALLS};
+    void (*module)(void) = tdx_entry;
+    tdx_entry = tdx_entry_idle;
+    u64 start = tsc_read();
+    (void)tdx_call_each(&each);
+    u64 ticks = tsc_read() - start;
+    tdx_entry = module;
+    return ticks / IDLE_CALLS;
+}
+
 void seamcall_measure(bool on)
 {
+    each_ticks = on ? each_own_ticks() : 0;
     is_measured = on;
 }
 
@@ -202,6 +219,39 @@ struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_re
         return call_with_entropy(leaf, rax, regs);
     regs->gpr[GPR_RAX] = rax;
     return call_once(leaf, false, (union registers){.all = regs});
+}
+
+/* One by one: an injection is for one call. */
+static struct tdx_status each_injected(struct tdx_each *each)
+{
+    struct tdx_status status = {0};
+    while (each->left && status.raw == 0) {
+        struct tdx_short regs = {.rcx = each->operand};
+        status = seamcall_short((enum tdh_leaf)each->leaf, &regs);
+        each->operand += status.raw == 0 ? each->step : 0;
+        each->left -= status.raw == 0;
+    }
+    return status;
+}
+
+struct tdx_status seamcall_each(struct tdx_each *each)
+{
+    if (atomic_load_explicit(&injection_count, memory_order_acquire))
+        return each_injected(each);
+    struct seamcall_count *count = &counts[each->leaf];
+    u64 left = each->left, start = is_measured ? tsc_read() : 0;
+    bool carry = tdx_call_each(each);
+    struct tdx_status status = {carry ? TDX_STATUS_NO_MODULE : each->status};
+    u64 calls = left - each->left + (status.raw != 0);
+    if (is_measured)
+        clocks[cpu_this()->index].module_ticks += tsc_read() - start - calls * each_ticks;
+    atomic_fetch_add_explicit(&count->calls, calls, memory_order_relaxed);
+    if (tdx_status_is_error(status)) {
+        atomic_fetch_add_explicit(&count->failures, 1, memory_order_relaxed);
+        if (tdx_status_is_busy(status))
+            atomic_fetch_add_explicit(&count->busy, 1, memory_order_relaxed);
+    }
+    return status;
 }
 
 struct tdx_status seamcall_short(enum tdh_leaf leaf, struct tdx_short *regs)

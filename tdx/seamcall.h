@@ -46,6 +46,13 @@ struct tdx_short {
     u64 rax, rcx, rdx;
 };
 bool tdx_call_short(struct tdx_short *regs);
+/* One leaf for a row of pages: RCX is `operand`, then that much further, `left` times. */
+struct tdx_each {
+    u64 leaf, operand, step, left;
+    u64 status; /* of the last call */
+};
+bool tdx_call_each(struct tdx_each *each);
+void tdx_entry_idle(void);
 
 /*
  * Makes the call on this processor, retries RND_NO_ENTROPY, counts it, applies injection.
@@ -56,6 +63,9 @@ struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_re
 
 /* With RCX and RDX alone, in and out; never for a leaf that draws a random number. */
 struct tdx_status seamcall_short(enum tdh_leaf leaf, struct tdx_short *regs);
+
+/* tdx_call_each until an answer is not 0; what is told says how far it got. Otherwise the same. */
+struct tdx_status seamcall_each(struct tdx_each *each);
 
 /*
  * seamcall, made again with the same operands while the answer is busy, for the places where

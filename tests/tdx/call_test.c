@@ -73,6 +73,33 @@ static void three_registers_go_in_and_come_back(void **state)
     entry_carry = 0;
 }
 
+static void a_row_of_operands_is_called_until_an_answer_is_not_0(void **state)
+{
+    (void)state;
+    struct tdx_each each = {.leaf = 0x11, .operand = 0x2000, .step = 0x1000, .left = 5};
+    entry_carry = 0;
+    /* Its answer is the leaf inverted: it stops at once. */
+    assert_false(tdx_call_each(&each));
+    assert_int_equal(each.status, ~0x11ull);
+    assert_int_equal(each.operand, 0x2000);
+    assert_int_equal(each.left, 5);
+    assert_int_equal(entry_seen[GPR_RCX], 0x2000);
+    assert_int_equal(entry_seen[GPR_RDX], 0);
+    /* A leaf of all ones makes the answer 0: it goes to the end. */
+    each.leaf = ~0ull;
+    assert_false(tdx_call_each(&each));
+    assert_int_equal(each.status, 0);
+    assert_int_equal(each.operand, 0x7000);
+    assert_int_equal(each.left, 0);
+    assert_int_equal(entry_seen[GPR_RCX], 0x6000);
+    assert_int_equal(entry_seen[GPR_RSP] % 16, 8);
+    entry_carry = 1;
+    each.left = 3;
+    assert_true(tdx_call_each(&each));
+    assert_int_equal(each.left, 3);
+    entry_carry = 0;
+}
+
 static void carry_is_told(void **state)
 {
     (void)state;
@@ -135,6 +162,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_register_goes_in_and_comes_back),
         cmocka_unit_test(three_registers_go_in_and_come_back),
+        cmocka_unit_test(a_row_of_operands_is_called_until_an_answer_is_not_0),
         cmocka_unit_test(carry_is_told),
         cmocka_unit_test(a_seamcall_that_faults_is_a_status),
         cmocka_unit_test(a_page_is_cleared_past_the_caches),

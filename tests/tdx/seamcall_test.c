@@ -39,6 +39,22 @@ bool tdx_call_short(struct tdx_short *few)
     return was_carry;
 }
 
+bool tdx_call_each(struct tdx_each *each)
+{
+    bool was_carry = false;
+    do {
+        struct tdx_short few = {.rax = each->leaf, .rcx = each->operand};
+        was_carry = tdx_call_short(&few);
+        each->status = few.rax;
+        if (was_carry || few.rax)
+            break;
+        each->operand += each->step;
+    } while (--each->left);
+    return was_carry;
+}
+
+void tdx_entry_idle(void) {}
+
 static int start(void **state)
 {
     (void)state;

@@ -51,6 +51,22 @@ bool tdx_call_short(struct tdx_short *few)
     return carry;
 }
 
+bool tdx_call_each(struct tdx_each *each)
+{
+    bool carry = false;
+    do {
+        struct tdx_short few = {.rax = each->leaf, .rcx = each->operand};
+        carry = tdx_call_short(&few);
+        each->status = few.rax;
+        if (carry || few.rax)
+            break;
+        each->operand += each->step;
+    } while (--each->left);
+    return carry;
+}
+
+void tdx_entry_idle(void) {}
+
 void soft_seamcall_entry(void) {}
 
 /* The module sees what the VMM has hidden from itself. */
