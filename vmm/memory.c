@@ -175,6 +175,8 @@ enum error memory_fault(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind)
     bool mapped = false;
     if (!e && kind == FAULT_ACCEPT_2M) {
         enum error large = map_block(vcpu, gfn(block));
+        vm->memory.large_wanted += large != ERR_BUSY;
+        vm->memory.large_mapped += large == OK;
         mapped = large == OK;
         if (large == ERR_BUSY)
             e = ERR_BUSY;

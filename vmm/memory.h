@@ -24,9 +24,11 @@ struct guest_memory {
     u64 shared_now, shared_most; /* pages */
     _Atomic u64 faulted;         /* private pages mapped by faults */
     _Atomic u64 private_most;
-    bool ahead;      /* an ACCEPT fault maps the next few pages too */
-    bool scans;      /* promote in the background */
-    gfn_t scan_next; /* vCPU 0's */
+    _Atomic u64 large_wanted, large_mapped; /* pages of 2 MiB that the guest accepted; of those, in
+                                               one piece */
+    bool ahead;                             /* an ACCEPT fault maps the next few pages too */
+    bool scans;                             /* promote in the background */
+    gfn_t scan_next;                        /* vCPU 0's */
 };
 
 enum error memory_init(struct guest_memory *memory, u64 bytes);

@@ -93,6 +93,8 @@ static void print_memory(const struct vm *vm, const struct vm_result *result)
         "%llu pending",
         (number)mirror->audited_mapped, (number)mirror->audited_pending);
     print_sizes(vm, result);
+    log_line("summary: accepts of 2 MiB: %llu asked for, %llu mapped by one page",
+             (number)memory->large_wanted, (number)memory->large_mapped);
     log_line("summary: shared pages: %llu at the end, %llu at most", (number)result->shared_pages,
              (number)memory->shared_most);
     log_line("summary: external pages: %llu taken, %llu returned, %llu leaked; private pages "

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The unmodified Debian kernel as a TD, to a shell and back."""
 import os
+import re
 import subprocess
 import sys
 
@@ -25,6 +26,16 @@ def default_config():
         return file.read()
 
 
+def assert_large_pages(machine):
+    """Where the kernel accepted 2 MiB it got one page, and most of its memory came so."""
+    accepts = re.search(r"summary: accepts of 2 MiB: (\d+) asked for, (\d+) mapped by one page",
+                        machine.text())
+    leaves = re.search(r"summary: leaves at the end: \d+ of 4 KiB, (\d+) of 2 MiB", machine.text())
+    assert accepts and leaves, machine.tail()
+    asked, mapped = map(int, accepts.groups())
+    assert mapped == asked > 0 and int(leaves.group(1)) > 64, machine.tail()
+
+
 def test_a_command_typed_in_the_shell_is_answered(boot):
     """Two vCPUs on two processors; the second one starts through the wake-up mailbox."""
     config = default_config()
@@ -43,10 +54,13 @@ def test_a_command_typed_in_the_shell_is_answered(boot):
     machine.type("dmesg | grep -i tdx\r")
     machine.expect(r"tdx: Guest detected", 30)
     machine.expect(r"td:\S+# ", 30)
+    machine.type("\x01m")
+    machine.expect("tain: audit of guest linux: mirror and external table agree", 60)
     machine.type("poweroff\r")
     assert machine.finish() == 0, machine.tail()
     assert "tain: guest linux ended: powered off" in machine.text(), machine.tail()
     assert_all_was_given_back(machine)
+    assert_large_pages(machine)
 
 
 def test_a_script_on_standard_input_runs_to_its_end():
