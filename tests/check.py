@@ -53,13 +53,13 @@ def lint():
 def host_tests():
     names = run([*MAKE, "list-host-tests"], 60)[1].split()
     passed = failed = 0
-    status, _ = run([*MAKE, "-k", *names], 300)
+    status, _ = run([*MAKE, "-k", *names], 600)
     for name in names:
         if not os.path.exists(os.path.join(ROOT, name)):
             print("check: %s was not built" % name)
             failed += 1
             continue
-        test_status, said = run([name], 120)
+        test_status, said = run([name], 300)
         good = sum(map(int, re.findall(r"^\[  PASSED  \] (\d+) test\(s\)", said, re.M)))
         bad = sum(map(int, re.findall(r"^\[  FAILED  \] (\d+) test\(s\)", said, re.M)))
         if not good + bad and not test_status:
