@@ -75,11 +75,12 @@ enum error change_begin(struct change *change)
     return error;
 }
 
-void change_undo(const struct change *change)
+bool change_undo(const struct change *change)
 {
     struct mirror_entry blocked = {change->old.raw | ENTRY_BLOCKED};
     bool unblocked = change_step(change, STEP_UNBLOCK, NULL, HPA_NONE) == OK;
     slot_publish(change->slot, unblocked ? change->old : blocked);
+    return unblocked;
 }
 
 void table_free(struct mirror *mirror, hpa_t table)
@@ -98,7 +99,7 @@ static enum error leaf_split(const struct change *split, struct vcpu_caches *cac
     enum error error = change_step(split, STEP_DEMOTE, caches, external);
     if (error) {
         page_cache_return(&caches->external_tables, external);
-        change_undo(split);
+        (void)change_undo(split);
         return error;
     }
     hpa_t table = page_cache_take(&caches->mirror_tables);
@@ -139,7 +140,7 @@ enum error leaves_split(struct change *splits, u32 count, struct vcpu_caches *ca
         error = tracked;
     for (u32 i = 0; i < begun; i++) {
         if (error)
-            change_undo(&splits[i]);
+            (void)change_undo(&splits[i]);
         else
             error = leaf_split(&splits[i], caches);
     }

@@ -38,8 +38,8 @@ enum error changes_track(struct mirror *mirror);
  */
 enum error change_step(const struct change *change, enum change_step step,
                        struct vcpu_caches *caches, hpa_t table);
-/* The way back: present as before, or, where the owner cannot unblock it, blocked. */
-void change_undo(const struct change *change);
+/* The way back: present as before, or (false), where the owner cannot unblock it, blocked. */
+bool change_undo(const struct change *change);
 
 /* Unlinked, and empty: the mirror's table and its external partner go back to the allocator. */
 void table_free(struct mirror *mirror, hpa_t table);

@@ -65,8 +65,7 @@ static enum error tables_unblock(struct mirror *mirror, gfn_t start, gfn_t end)
             enum error error = change_begin(&change);
             if (!error)
                 error = changes_track(mirror);
-            change_undo(&change);
-            if (error || entry_is_blocked(slot_read(slot)))
+            if (!change_undo(&change) || error)
                 return error ? error : ERR_REFUSED;
         }
         if (level == LEVEL_4K) /* one table at a time */
@@ -116,7 +115,7 @@ static enum error leaves_remove(struct mirror *mirror, gfn_t start, gfn_t end, g
     *done = at.frame.raw < end.raw ? at.frame : end;
     for (; error && leaf_cursor_find(&at); leaf_cursor_step(&at)) {
         struct change change = change_at(&at);
-        change_undo(&change);
+        (void)change_undo(&change);
     }
     return error;
 }

@@ -111,8 +111,9 @@ enum error mirror_promote(struct mirror *mirror, gfn_t frame, enum level level)
             error = changes_track(mirror);
             if (!error)
                 error = table_join(&change, content);
-            if (error)
-                change_undo(&change);
+            /* Not eligible, and nothing changed, are one answer: left blocked is another. */
+            if (error && !change_undo(&change) && error == ERR_STATE)
+                error = ERR_REFUSED;
         }
     }
     lock_unexclude(&mirror->lock);

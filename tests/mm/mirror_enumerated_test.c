@@ -188,6 +188,14 @@ static void a_promotion_of_pages_that_do_not_fit_is_none(void **state)
     assert_int_equal(mirror_promote(&model.mirror, gfn(START), LEVEL_2M), ERR_STATE);
     model_check(&model);
     mapped_check();
+    /* The same, with no way back: that is not "nothing changed". */
+    model_fail(&model, OP_UNBLOCK, 1, 1, ERR_REFUSED);
+    assert_int_equal(mirror_promote(&model.mirror, gfn(START), LEVEL_2M), ERR_REFUSED);
+    assert_true(hpa_is_none(mirror_lookup(&model.mirror, gfn(START), NULL)));
+    model_calm(&model);
+    assert_int_equal(mirror_promote(&model.mirror, gfn(START), LEVEL_2M), ERR_STATE);
+    assert_false(hpa_is_none(mirror_lookup(&model.mirror, gfn(START), NULL)));
+    model_check(&model);
     for (u64 i = 0; i < LARGE; i++)
         model_accept(&model, gfn(START + i));
     /* One elsewhere. */
