@@ -124,36 +124,38 @@ static void series_add(struct measure_series *series, u64 end_tsc, u64 module_ti
     series->module[series->count++] = module;
 }
 
-void measure_exit_begin(struct vcpu *vcpu)
+/*
+ * The guest was entered at `enter_tsc` and came back at `return_tsc`; what we did since
+ * `called_tsc` is no part of the sample that begins.
+ */
+static void take_exit(struct measure_series *series, enum measure_exit exit, u64 enter_tsc,
+                      u64 return_tsc, u64 called_tsc)
 {
-    struct measure_series *series = vcpu->series;
+    u64 module_ticks = seamcall_clock()->module_ticks;
+    if (series->in_exit)
+        series_add(series, enter_tsc, module_ticks, series->exit);
     series->in_exit = true;
-    series->begin_module_ticks = seamcall_clock()->module_ticks;
-    series->begin_tsc = tsc_read();
-}
-
-void measure_exit_end(struct vcpu *vcpu, enum measure_exit exit)
-{
-    u64 now = tsc_read();
-    if (vcpu->series->in_exit)
-        series_add(vcpu->series, now, seamcall_clock()->module_ticks, exit);
-    vcpu->series->in_exit = false;
+    series->exit = exit;
+    series->begin_module_ticks = module_ticks;
+    series->begin_tsc = return_tsc + (tsc_read() - called_tsc);
 }
 
 void measure_td_exit(struct vcpu *vcpu, const struct td_exit *exit)
 {
     u64 called_tsc = tsc_read();
-    struct measure_series *series = vcpu->series;
     const struct seamcall_clock *clock = seamcall_clock();
     if (exit->kind == TD_EXIT_RETRY) /* nothing was entered */
         return;
-    if (series->in_exit)
-        series_add(series, clock->enter_tsc, clock->module_ticks, series->exit);
-    series->in_exit = true;
-    series->exit = exit->kind == TD_EXIT_VMCALL          ? MEASURE_CALL
-                   : exit->kind == TD_EXIT_EPT_VIOLATION ? MEASURE_FAULT
-                                                         : MEASURE_OTHER;
-    series->begin_module_ticks = clock->module_ticks;
-    /* Without our own time. */
-    series->begin_tsc = clock->return_tsc + (tsc_read() - called_tsc);
+    enum measure_exit kind = exit->kind == TD_EXIT_VMCALL          ? MEASURE_CALL
+                             : exit->kind == TD_EXIT_EPT_VIOLATION ? MEASURE_FAULT
+                                                                   : MEASURE_OTHER;
+    take_exit(vcpu->series, kind, clock->enter_tsc, clock->return_tsc, called_tsc);
+}
+
+void measure_vm_exit(struct vcpu *vcpu, u64 reason, u64 called_tsc)
+{
+    enum measure_exit kind = reason == EXIT_CPUID           ? MEASURE_CALL
+                             : reason == EXIT_EPT_VIOLATION ? MEASURE_FAULT
+                                                            : MEASURE_OTHER;
+    take_exit(vcpu->series, kind, vcpu->vmx.enter_tsc, vcpu->vmx.return_tsc, called_tsc);
 }

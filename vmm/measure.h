@@ -3,6 +3,10 @@
  * Measuring, where tain.cfg says `test = measure`: a guest opens a series on its vCPU, does one
  * thing many times, and closes it; each exit meanwhile is a sample. Ticks are the TSC's. The
  * module's part is the time inside SEAMCALLs, the VMM's part is the rest.
+ *
+ * A TD asks by TDVMCALL, an ordinary VM by VMCALL with the same registers: R10 = MEASURE_VENDOR,
+ * R11 = a number of vmm/measure_calls.def, the status in R10. Of a VM only `begin` and `end` are
+ * known.
  */
 #ifndef VMM_MEASURE_H
 #define VMM_MEASURE_H
@@ -37,14 +41,19 @@ bool measure_is_on(void);
 /* Answers a TDVMCALL of ours, as vmcall_handle does. */
 u64 measure_vmcall(struct vcpu *vcpu, struct tdx_regs *regs);
 
+/* The same for a VMCALL: false if it is none of those that a VM may make. */
+bool measure_vm_call(struct vcpu *vcpu);
+
 /*
- * One exit of a vCPU whose series is open (vcpu->series): from the first call, right after the
- * exit, to the second, right before the next entry.
+ * Of a vCPU whose series is open (vcpu->series), right after each VP.ENTER: ends the sample of the
+ * last exit, and begins this one's.
  */
-void measure_exit_begin(struct vcpu *vcpu);
-void measure_exit_end(struct vcpu *vcpu, enum measure_exit exit);
-/* The same for a TD, right after each VP.ENTER: ends the last exit and begins this one. */
 void measure_td_exit(struct vcpu *vcpu, const struct td_exit *exit);
+/*
+ * The same for a VM, after vmx_enter_measured: `reason` is the exit's, `called_tsc` is when the
+ * caller began what it does for measuring alone.
+ */
+void measure_vm_exit(struct vcpu *vcpu, u64 reason, u64 called_tsc);
 
 /* A series of this vCPU: it must have none open. ERR_NO_MEMORY. */
 enum error measure_series_open(struct vcpu *vcpu, enum measure_series_id id);

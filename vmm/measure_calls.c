@@ -11,6 +11,12 @@ typedef u64 measure_handler(struct vcpu *vcpu, struct tdx_regs *regs);
 #include "vmm/measure_calls.def"
 #undef MEASURE_CALL
 
+enum {
+#define MEASURE_CALL(handler, number) CALL_##handler = (number),
+#include "vmm/measure_calls.def"
+#undef MEASURE_CALL
+};
+
 u64 measure_vmcall(struct vcpu *vcpu, struct tdx_regs *regs)
 {
     switch (regs->gpr[GPR_R11]) {
@@ -22,6 +28,22 @@ u64 measure_vmcall(struct vcpu *vcpu, struct tdx_regs *regs)
     default:
         return VMCALL_SUBFUNC_UNSUPPORTED;
     }
+}
+
+bool measure_vm_call(struct vcpu *vcpu)
+{
+    u64 *gpr = vcpu->vmx.gpr;
+    if (!measure_is_on() || gpr[GPR_R10] != MEASURE_VENDOR)
+        return false;
+    struct tdx_regs regs = {};
+    regs.gpr[GPR_R12] = gpr[GPR_R12];
+    measure_handler *handler = gpr[GPR_R11] == CALL_begin ? call_begin
+                               : gpr[GPR_R11] == CALL_end ? call_end
+                                                          : NULL;
+    if (!handler)
+        return false;
+    gpr[GPR_R10] = handler(vcpu, &regs);
+    return true;
 }
 
 static u64 call_begin(struct vcpu *vcpu, struct tdx_regs *regs)

@@ -6,6 +6,8 @@ bits 64
 default rel
 
 VMCS_HOST_RSP equ 0x6c14
+ENTER_TSC  equ 16 * 8           ; in struct vmx_vcpu
+RETURN_TSC equ 17 * 8
 
 ; The guest's registers but RSP, RAX and RDI, from or to struct vmx_vcpu at RDI.
 %macro each_register 1
@@ -30,13 +32,8 @@ VMCS_HOST_RSP equ 0x6c14
     mov [rdi + %2 * 8], %1
 %endmacro
 
-section .text
-
-; bool vmx_enter(u64 gpr[16], bool launched)
-; The C convention; interrupts disabled.
-align 16
-global vmx_enter:function hidden
-vmx_enter:
+; The C convention, interrupts disabled: keeps what C wants kept, and RDI on top of the stack.
+%macro begin_entry 0
     push rbx
     push rbp
     push r12
@@ -46,19 +43,48 @@ vmx_enter:
     push rdi
     mov eax, VMCS_HOST_RSP
     vmwrite rax, rsp
-    jbe .failed                 ; carry or zero
+    jbe failed                  ; carry or zero
+%endmacro
+
+; The TSC to struct vmx_vcpu at RDI. Clobbers RAX and RDX.
+%macro save_tsc 1
+    rdtsc
+    mov [rdi + %1], eax
+    mov [rdi + %1 + 4], edx
+%endmacro
+
+section .text
+
+; bool vmx_enter(u64 gpr[16], bool launched)
+align 16
+global vmx_enter:function hidden
+vmx_enter:
+    begin_entry
     test sil, sil               ; the loads below leave the flags alone
     each_register load
     mov rax, [rdi]
     mov rdi, [rdi + 7 * 8]
     jnz .resume
     vmlaunch
-    jmp .failed
+    jmp failed
 .resume:
     vmresume
-.failed:
+failed:
     xor eax, eax
     jmp return_to_caller
+
+; bool vmx_enter_measured(u64 gpr[16])
+align 16
+global vmx_enter_measured:function hidden
+vmx_enter_measured:
+    begin_entry
+    each_register load
+    save_tsc ENTER_TSC
+    mov rax, [rdi]
+    mov rdx, [rdi + 2 * 8]
+    mov rdi, [rdi + 7 * 8]
+    vmresume
+    jmp failed
 
 ; HOST_RIP. RSP is as vmx_enter left it, interrupts are disabled, the direction flag is clear.
 align 16
@@ -68,6 +94,7 @@ vmx_exit:
     mov rdi, [rsp + 8]
     mov [rdi], rax
     each_register save
+saved:
     pop qword [rdi + 7 * 8]
     mov eax, 1
 
@@ -80,5 +107,19 @@ return_to_caller:
     pop rbp
     pop rbx
     ret
+
+; HOST_RIP of vmx_enter_measured. (Four instructions of each way are not within the two times, but
+; four are of taking them.)
+align 16
+global vmx_exit_measured:function hidden
+vmx_exit_measured:
+    push rdi
+    mov rdi, [rsp + 8]
+    mov [rdi], rax
+    mov [rdi + 2 * 8], rdx
+    save_tsc RETURN_TSC
+    mov rdx, [rdi + 2 * 8]
+    each_register save
+    jmp saved
 
 section .note.GNU-stack noalloc noexec nowrite progbits

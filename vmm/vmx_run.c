@@ -7,6 +7,7 @@
 #include "boot/msr.h"
 #include "boot/time.h"
 #include "boot/x86.h"
+#include "vmm/measure.h"
 #include "vmm/ports.h"
 #include "vmm/vm.h"
 #include "vmm/vmx_policy.h"
@@ -55,7 +56,7 @@ static void end_for_exit(struct vcpu *vcpu, enum vm_end end)
 }
 
 /* Nothing is ever injected that "blocking by STI" would hold back: it may stay. */
-static void skip_instruction(void)
+static inline void skip_instruction(void)
 {
     vmx_field_set(VMCS_GUEST_RIP, vmx_field(VMCS_GUEST_RIP) + vmx_field(VMCS_EXIT_INSTRUCTION_LEN));
 }
@@ -102,27 +103,36 @@ static void serve_timer(struct vcpu *vcpu)
     serve_poll(vcpu);
 }
 
-static const struct cpuid_values *cpuid_line(struct vmx_vcpu *vmx, u32 leaf, u32 subleaf)
+static inline void answer_cpuid(struct vcpu *vcpu, const struct vmx_cpuid_line *line)
 {
-    /* Bits 31:27 tell the leaves of processor, hypervisor and extensions apart. */
-    struct vmx_cpuid_line *line = &vmx->cpuid[(leaf ^ leaf >> 27 ^ subleaf << 2) % VMX_CPUID_LINES];
-    if (!line->is_filled || line->leaf != leaf || line->subleaf != subleaf)
-        *line = (struct vmx_cpuid_line){leaf, subleaf, vmx_cpuid(leaf, subleaf), true};
-    return &line->values;
+    u64 *gpr = vcpu->vmx.gpr;
+    gpr[GPR_RAX] = line->values.eax;
+    gpr[GPR_RBX] = line->values.ebx;
+    gpr[GPR_RCX] = line->values.ecx;
+    gpr[GPR_RDX] = line->values.edx;
+    if (line->leaf == 1 && (vmx_field(VMCS_GUEST_CR4) & CR4_OSXSAVE))
+        gpr[GPR_RCX] |= VMX_CPUID_1_ECX_OSXSAVE;
+    skip_instruction();
+}
+
+/* Apart: what calls need is not in the way of the line that is there. */
+__attribute__((noinline)) static void
+serve_new_cpuid(struct vcpu *vcpu, struct vmx_cpuid_line *line, u32 leaf, u32 subleaf)
+{
+    *line = (struct vmx_cpuid_line){leaf, subleaf, vmx_cpuid(leaf, subleaf), true};
+    answer_cpuid(vcpu, line);
 }
 
 static void serve_cpuid(struct vcpu *vcpu)
 {
-    u64 *gpr = vcpu->vmx.gpr;
-    u32 leaf = (u32)gpr[GPR_RAX];
-    const struct cpuid_values *values = cpuid_line(&vcpu->vmx, leaf, (u32)gpr[GPR_RCX]);
-    gpr[GPR_RAX] = values->eax;
-    gpr[GPR_RBX] = values->ebx;
-    gpr[GPR_RCX] = values->ecx;
-    gpr[GPR_RDX] = values->edx;
-    if (leaf == 1 && (vmx_field(VMCS_GUEST_CR4) & CR4_OSXSAVE))
-        gpr[GPR_RCX] |= VMX_CPUID_1_ECX_OSXSAVE;
-    skip_instruction();
+    struct vmx_vcpu *vmx = &vcpu->vmx;
+    u32 leaf = (u32)vmx->gpr[GPR_RAX], subleaf = (u32)vmx->gpr[GPR_RCX];
+    /* Bits 31:27 tell the leaves of processor, hypervisor and extensions apart. */
+    struct vmx_cpuid_line *line = &vmx->cpuid[(leaf ^ leaf >> 27 ^ subleaf << 2) % VMX_CPUID_LINES];
+    if (line->is_filled && line->leaf == leaf && line->subleaf == subleaf)
+        answer_cpuid(vcpu, line);
+    else
+        serve_new_cpuid(vcpu, line, leaf, subleaf);
 }
 
 static void serve_io(struct vcpu *vcpu)
@@ -154,6 +164,17 @@ static void serve_hlt(struct vcpu *vcpu)
         serve_poll(vcpu);
     }
     apic_timer_arm(0);
+}
+
+/* A VM has no hypercalls, but for those of a guest that measures. */
+static void serve_vmcall(struct vcpu *vcpu)
+{
+    if (!measure_vm_call(vcpu)) {
+        serve_unknown(vcpu);
+        return;
+    }
+    vmx_field_set(VMCS_HOST_RIP, (u64)(vcpu->series ? vmx_exit_measured : vmx_exit));
+    skip_instruction();
 }
 
 /* An event whose delivery needed the page is delivered once the page is there. */
@@ -262,6 +283,7 @@ static void (*const handlers[EXIT_REASON_LIMIT])(struct vcpu *vcpu) = {
     [EXIT_IO] = serve_io,
     [EXIT_RDMSR] = serve_rdmsr,
     [EXIT_WRMSR] = serve_wrmsr,
+    [EXIT_VMCALL] = serve_vmcall,
     [EXIT_EPT_VIOLATION] = serve_ept_violation,
     [EXIT_PREEMPTION_TIMER] = serve_timer,
     [EXIT_XSETBV] = serve_xsetbv,
@@ -290,13 +312,22 @@ static void end_for_instruction(struct vcpu *vcpu)
     vm_end(vcpu->vm, VM_END_ENTRY_FAILED);
 }
 
+static bool enter_measured(struct vcpu *vcpu)
+{
+    if (!vmx_enter_measured(vcpu->vmx.gpr))
+        return false;
+    u64 now = tsc_read();
+    measure_vm_exit(vcpu, vmx_field(VMCS_EXIT_REASON), now);
+    return true;
+}
+
 void vmx_vcpu_run(void *argument)
 {
     struct vcpu *vcpu = argument;
     struct vmx_vcpu *vmx = &vcpu->vmx;
     vmx_vcpu_load(vcpu);
     while (!vm_has_ended(vcpu->vm)) {
-        if (!vmx_enter(vmx->gpr, vmx->launched)) {
+        if (!(vcpu->series ? enter_measured(vcpu) : vmx_enter(vmx->gpr, vmx->launched))) {
             end_for_instruction(vcpu);
             break;
         }

@@ -24,13 +24,17 @@ struct vmx_cpuid_line {
 };
 
 struct vmx_vcpu {
-    u64 gpr[16]; /* in the order of GPR_...; RSP is the VMCS's (vmm/vmx_enter.asm) */
-    hpa_t vmcs;  /* HPA_NONE: there is none */
+    u64 gpr[16];               /* in the order of GPR_...; RSP is the VMCS's (vmm/vmx_enter.asm) */
+    u64 enter_tsc, return_tsc; /* of vmx_enter_measured */
+    hpa_t vmcs;                /* HPA_NONE: there is none */
     bool launched;
     struct vmx_cpuid_line cpuid[VMX_CPUID_LINES];
     u64 exits[EXIT_REASON_LIMIT];
 };
-_Static_assert(offsetof(struct vmx_vcpu, gpr) == 0, "vmm/vmx_enter.asm");
+_Static_assert(offsetof(struct vmx_vcpu, gpr) == 0 &&
+                   offsetof(struct vmx_vcpu, enter_tsc) == 16 * 8 &&
+                   offsetof(struct vmx_vcpu, return_tsc) == 17 * 8,
+               "vmm/vmx_enter.asm");
 
 /*
  * Makes the VMCS. The guest starts in 64-bit mode where `start` says. A control that the processor
@@ -54,6 +58,13 @@ void vmx_vcpu_run(void *vcpu);
 bool vmx_enter(u64 gpr[16], bool launched);
 /* The guest's way back into vmx_enter: HOST_RIP. */
 void vmx_exit(void);
+
+/*
+ * The same with VMRESUME, and vmx_exit_measured as HOST_RIP: leaves the TSC's values of right
+ * before and right after the guest in the struct vmx_vcpu that `gpr` is of.
+ */
+bool vmx_enter_measured(u64 gpr[16]);
+void vmx_exit_measured(void);
 
 /* Looks at the console some time from now, whatever the guest does. */
 void vmx_poll_arm(void);

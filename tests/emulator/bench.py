@@ -35,8 +35,12 @@ memory = 256M
 kind = td
 kernel = teardown.bin
 memory = 256M
+[guest vm_measure]
+kind = vm
+kernel = vm_measure.bin
+memory = 63M
 """
-GUESTS = ("measure", "teardown")
+GUESTS = ("measure", "teardown", "vm_measure")
 
 SPREAD = r"min (\d+) median (\d+) p99 (\d+)"
 SERIES = re.compile(r"bench: (\w+): vmm %s n (\d+); module %s$" % (SPREAD, SPREAD), re.M)
@@ -62,7 +66,7 @@ KVM = {
     "vm_cpuid": 964,
     "tables": "2.10 MiB per GiB",
 }
-HANDLER = {"vm_fault_4k": 72, "vm_cpuid": 68}
+HANDLER = {"vm_fault_4k": 72, "vm_fault_2m": 72, "vm_cpuid": 68}
 
 
 class BenchError(Exception):

@@ -251,8 +251,10 @@ void walk_promote(struct walk_td *walk, const struct walk_op *op)
     enum level level;
     enum error error = mirror_promote(&walk->td.mirror, gfn(first), LEVEL_2M);
     walk_tally(op, error);
-    if (error == ERR_STATE && (!is_possible || walk->frames[first].state == FRAME_ABSENT))
+    if (error == ERR_STATE && (!is_possible || walk->frames[first].state == FRAME_ABSENT)) {
+        regions_recover(walk, first, first + 1);
         return;
+    }
     if (error) {
         if (!region_is_spoiled(walk, first))
             walk_error_check(walk, op, error);

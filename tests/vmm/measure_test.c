@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "boot/machine.h"
+#include "boot/x86.h"
 #include "tests/host/cmocka.h"
 #include "tests/host/machine.h"
 #include "tests/vmm/fakes.h"
@@ -209,6 +210,64 @@ static void a_full_series_says_so_once(void **state)
     assert_non_null(strstr(host_log(), " n 2048; module min 1 median 1025 p99 2028"));
 }
 
+static bool vm_call(u64 vendor, u64 number, u64 r12)
+{
+    u64 *gpr = vcpu->vmx.gpr;
+    gpr[GPR_R10] = vendor;
+    gpr[GPR_R11] = number;
+    gpr[GPR_R12] = r12;
+    return measure_vm_call(vcpu);
+}
+
+static void a_vm_may_open_and_close_series_alone(void **state)
+{
+    (void)state;
+    const u64 *status = &vcpu->vmx.gpr[GPR_R10];
+    for (u64 number = DISCARD; number <= TEARDOWN_PAGES + 1; number++)
+        assert_false(vm_call(MEASURE_VENDOR, number, 0));
+    assert_false(vm_call(0, BEGIN, SERIES_vm_cpuid));
+    assert_true(vm_call(MEASURE_VENDOR, BEGIN, SERIES_IDS));
+    assert_true(*status == VMCALL_INVALID_OPERAND);
+    assert_true(vm_call(MEASURE_VENDOR, BEGIN, SERIES_vm_cpuid));
+    assert_int_equal(*status, VMCALL_SUCCESS);
+    assert_non_null(vcpu->series);
+    assert_true(vm_call(MEASURE_VENDOR, END, 0));
+    assert_int_equal(*status, VMCALL_SUCCESS);
+    assert_null(vcpu->series);
+    test_name_set("");
+    assert_false(vm_call(MEASURE_VENDOR, BEGIN, SERIES_vm_cpuid));
+    assert_null(vcpu->series);
+}
+
+/* The guest was entered so many ticks after it had come back, and came back for `reason`. */
+static void vm_exits(u64 reason, u64 ticks)
+{
+    vcpu->vmx.enter_tsc = vcpu->vmx.return_tsc + ticks;
+    vcpu->vmx.return_tsc = vcpu->vmx.enter_tsc + (1 << 20);
+    measure_vm_exit(vcpu, reason, tsc_read());
+}
+
+static void a_vm_series_counts_its_own_exits_alone(void **state)
+{
+    (void)state;
+    const u64 long_ticks = 1ull << 40; /* far more than what measuring takes */
+    unsigned long long min, median;
+    assert_true(vm_call(MEASURE_VENDOR, BEGIN, SERIES_vm_fault_4k));
+    vm_exits(EXIT_EPT_VIOLATION, 1);
+    vm_exits(EXIT_CPUID, 2 * long_ticks);         /* ends a fault */
+    vm_exits(EXIT_PREEMPTION_TIMER, 1);           /* ends CPUID */
+    vm_exits(EXIT_EPT_VIOLATION, 1);              /* ends what is neither */
+    vm_exits(EXIT_EPT_VIOLATION, 3 * long_ticks); /* ends a fault */
+    assert_true(vm_call(MEASURE_VENDOR, END, 0));
+    const char *line = strstr(host_log(), "bench: vm_fault_4k: ");
+    assert_non_null(line);
+    assert_int_equal(sscanf(line, "bench: vm_fault_4k: vmm min %llu median %llu", &min, &median),
+                     2);
+    assert_true(min > long_ticks && min <= 2 * long_ticks);
+    assert_true(median > 2 * long_ticks && median <= 3 * long_ticks);
+    assert_non_null(strstr(line, " n 2; module min 0 median 0 p99 0"));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 int main(void)
 {
@@ -223,6 +282,8 @@ int main(void)
         TEST(what_a_sample_covers_divides_it),
         TEST(series_are_opened_and_closed_in_turn),
         TEST(a_full_series_says_so_once),
+        TEST(a_vm_may_open_and_close_series_alone),
+        TEST(a_vm_series_counts_its_own_exits_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
