@@ -8,24 +8,6 @@
 #define ROOT_LEVEL LEVEL_512G
 #define GPA_BITS_MAX 48 /* what four levels reach */
 
-bool slot_freeze(struct mirror *mirror, mirror_slot *slot, struct mirror_entry old)
-{
-    ASSERT(!entry_is_frozen(old));
-    u64 expected = old.raw;
-    if (atomic_compare_exchange_strong(slot, &expected, old.raw | ENTRY_FROZEN))
-        return true;
-    atomic_fetch_add(&mirror->stats.races_lost, 1);
-    return false;
-}
-
-void slot_publish(mirror_slot *slot, struct mirror_entry entry)
-{
-    ASSERT(!entry_is_frozen(entry));
-    u64 before = atomic_exchange(slot, entry.raw);
-    /* Nobody but who froze it may touch a frozen entry. */
-    ASSERT(before & ENTRY_FROZEN);
-}
-
 enum error mirror_init(struct mirror *mirror, u32 gpa_bits, const struct mirror_ops *ops,
                        void *owner)
 {
@@ -214,14 +196,6 @@ hpa_t mirror_lookup(struct mirror *mirror, gfn_t frame, enum level *level)
     }
     lock_unshare(&mirror->lock);
     return page;
-}
-
-u64 mirror_private_pages(const struct mirror *mirror)
-{
-    u64 sum = 0;
-    for (enum level level = LEVEL_4K; level < MIRROR_LEAF_LEVELS; level++)
-        sum += mirror->stats.leaves[level] * level_pages(level);
-    return sum;
 }
 
 bool leaf_cursor_find(struct leaf_cursor *cursor)

@@ -93,10 +93,9 @@ void seamcall_inject_clear(void)
     atomic_store(&injection_count, 0);
 }
 
-/* True if this call is the one to fail. */
-static bool injection_take(u32 leaf, struct tdx_status *status)
+/* True if this call is the one to fail, of which there are `count` at most. */
+__attribute__((noinline)) static bool injection_find(u32 leaf, u32 count, struct tdx_status *status)
 {
-    u32 count = atomic_load_explicit(&injection_count, memory_order_acquire);
     for (u32 i = 0; i < count; i++) {
         struct injection *injection = &injections[i];
         u64 left = atomic_load(&injection->calls_left);
@@ -112,6 +111,12 @@ static bool injection_take(u32 leaf, struct tdx_status *status)
         return true;
     }
     return false;
+}
+
+static inline bool injection_take(u32 leaf, struct tdx_status *status)
+{
+    u32 count = atomic_load_explicit(&injection_count, memory_order_acquire);
+    return count && injection_find(leaf, count, status);
 }
 
 void seamcall_measure(bool on)
@@ -130,12 +135,12 @@ union registers {
     struct tdx_short *few;
 };
 
-static bool call_plain(bool is_short, union registers regs)
+static inline bool call_plain(bool is_short, union registers regs)
 {
     return is_short ? tdx_call_short(regs.few) : tdx_call(regs.all);
 }
 
-static bool call_measured(enum tdh_leaf leaf, bool is_short, union registers regs)
+static inline bool call_measured(enum tdh_leaf leaf, bool is_short, union registers regs)
 {
     u64 start = tsc_read();
     struct seamcall_clock *clock = &clocks[cpu_this()->index];
@@ -148,6 +153,13 @@ static bool call_measured(enum tdh_leaf leaf, bool is_short, union registers reg
     return carry;
 }
 
+__attribute__((noinline)) static void failure_count(enum tdh_leaf leaf, struct tdx_status status)
+{
+    atomic_fetch_add_explicit(&counts[leaf].failures, 1, memory_order_relaxed);
+    if (tdx_status_is_busy(status))
+        atomic_fetch_add_explicit(&counts[leaf].busy, 1, memory_order_relaxed);
+}
+
 static inline struct tdx_status call_once(enum tdh_leaf leaf, bool is_short, union registers regs)
 {
     struct tdx_status status;
@@ -158,11 +170,8 @@ static inline struct tdx_status call_once(enum tdh_leaf leaf, bool is_short, uni
                      : is_short ? regs.few->rax
                                 : regs.all->gpr[GPR_RAX];
     }
-    if (tdx_status_is_error(status)) {
-        atomic_fetch_add_explicit(&counts[leaf].failures, 1, memory_order_relaxed);
-        if (tdx_status_is_busy(status))
-            atomic_fetch_add_explicit(&counts[leaf].busy, 1, memory_order_relaxed);
-    }
+    if (tdx_status_is_error(status))
+        failure_count(leaf, status);
     return status;
 }
 
@@ -182,7 +191,8 @@ static bool leaf_wants_entropy(enum tdh_leaf leaf)
 }
 
 /* Where no answer can be RND_NO_ENTROPY, a copy of all operands would be for nothing. */
-static struct tdx_status call_with_entropy(enum tdh_leaf leaf, u64 rax, struct tdx_regs *regs)
+__attribute__((noinline)) static struct tdx_status call_with_entropy(enum tdh_leaf leaf, u64 rax,
+                                                                     struct tdx_regs *regs)
 {
     const struct tdx_regs operands = *regs;
     struct tdx_status status;
@@ -208,6 +218,12 @@ struct tdx_status seamcall_short(enum tdh_leaf leaf, struct tdx_short *regs)
 {
     regs->rax = leaf;
     return call_once(leaf, true, (union registers){.few = regs});
+}
+
+struct tdx_status seamcall_enter(struct tdx_regs *regs)
+{
+    regs->gpr[GPR_RAX] = TDH_VP_ENTER;
+    return call_once(TDH_VP_ENTER, false, (union registers){.all = regs});
 }
 
 struct tdx_status seamcall(enum tdh_leaf leaf, struct tdx_regs *regs)

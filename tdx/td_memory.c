@@ -45,15 +45,17 @@ static enum error entry_error(struct tdx_status status, enum tdh_leaf leaf, gfn_
 static enum error entry_fill(struct td *td, enum tdh_leaf leaf, gfn_t frame, enum level level,
                              hpa_t page, struct page_cache *pairs)
 {
-    struct tdx_regs regs;
     /* A table is one page whatever the level of the entry that points to it. */
     enum level given = leaf == TDH_MEM_SEPT_ADD ? LEVEL_4K : level;
-    entry_operands(&regs, td, frame, level);
-    regs.gpr[GPR_R8] = page.raw;
     enum error error = page_hand_over(page, given, pairs);
     if (error)
         return error;
-    error = entry_error(seamcall(leaf, &regs), leaf, frame, level);
+    struct tdx_short regs = {
+        .rcx = operand_entry(frame, level), .rdx = td->tdr.raw, .r8 = page.raw};
+    struct tdx_status status = seamcall_short(leaf, &regs);
+    if (status.raw == 0)
+        return OK;
+    error = entry_error(status, leaf, frame, level);
     if (error)
         page_keep(page, given, pairs);
     return error;

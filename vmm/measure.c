@@ -39,6 +39,12 @@ bool measure_is_on(void)
     return strcmp(machine()->config.test, TEST_MEASURE) == 0;
 }
 
+static void poll_at(struct vm *vm, u64 tsc)
+{
+    vm->poll_tsc = tsc;
+    vm->vcpus[0]->due_tsc = 0;
+}
+
 enum error measure_series_open(struct vcpu *vcpu, enum measure_series_id id)
 {
     hpa_t pages;
@@ -50,7 +56,7 @@ enum error measure_series_open(struct vcpu *vcpu, enum measure_series_id id)
     series->count = 0;
     series->is_full = series->in_exit = false;
     vcpu->series = series;
-    vcpu->vm->poll_tsc = POLL_NEVER;
+    poll_at(vcpu->vm, POLL_NEVER);
     return OK;
 }
 
@@ -60,7 +66,7 @@ void measure_series_free(struct vcpu *vcpu)
         return;
     pages_free(virt_to_phys(vcpu->series), SERIES_PAGES);
     vcpu->series = NULL;
-    vcpu->vm->poll_tsc = tsc_read();
+    poll_at(vcpu->vm, tsc_read());
 }
 
 /* Shell's: short, without recursion, and fast enough for some thousands. */
