@@ -21,30 +21,19 @@ static inline void page_flush(const u8 *bytes)
         clflush(bytes + line * CACHE_LINE_BYTES);
 }
 
-static void caches_flush(const u8 *bytes, u64 len_bytes)
-{
-    for (const u8 *end = bytes + len_bytes; bytes < end; bytes += PAGE_BYTES)
-        page_flush(bytes);
-    __asm__ volatile("mfence" ::: "memory");
-}
-
 void page_give(hpa_t page, enum level level)
 {
-    caches_flush(phys_to_virt(page), level_bytes(level));
+    const u8 *bytes = phys_to_virt(page);
+    page_flush(bytes);
+    for (u64 at = PAGE_BYTES; level != LEVEL_4K && at < level_bytes(level); at += PAGE_BYTES)
+        page_flush(bytes + at);
+    __asm__ volatile("mfence" ::: "memory");
     paging_hide_page(page, level);
 }
 
 void page_regain(hpa_t page, enum level level)
 {
     paging_show_page(page, level);
-}
-
-enum error page_hand_over(hpa_t page, enum level level, struct page_cache *pairs)
-{
-    enum error error = pamt_is_dynamic() ? pamt_reference(page, level, pairs) : OK;
-    if (!error)
-        page_give(page, level);
-    return error;
 }
 
 void page_keep(hpa_t page, enum level level, struct page_cache *pairs)

@@ -140,11 +140,13 @@ static inline bool call_plain(bool is_short, union registers regs)
     return is_short ? tdx_call_short(regs.few) : tdx_call(regs.all);
 }
 
-static inline bool call_measured(enum tdh_leaf leaf, bool is_short, union registers regs)
+__attribute__((always_inline)) static inline bool call_measured(enum tdh_leaf leaf, bool is_short,
+                                                                union registers regs)
 {
-    u64 start = tsc_read();
     struct seamcall_clock *clock = &clocks[cpu_this()->index];
-    clock->enter_tsc = leaf == TDH_VP_ENTER ? start : clock->enter_tsc;
+    u64 start = tsc_read();
+    if (leaf == TDH_VP_ENTER)
+        clock->enter_tsc = start;
     bool carry = call_plain(is_short, regs);
     if (leaf == TDH_VP_ENTER)
         clock->return_tsc = tsc_read();
@@ -160,7 +162,8 @@ __attribute__((noinline)) static void failure_count(enum tdh_leaf leaf, struct t
         atomic_fetch_add_explicit(&counts[leaf].busy, 1, memory_order_relaxed);
 }
 
-static inline struct tdx_status call_once(enum tdh_leaf leaf, bool is_short, union registers regs)
+__attribute__((always_inline)) static inline struct tdx_status
+call_once(enum tdh_leaf leaf, bool is_short, union registers regs)
 {
     struct tdx_status status;
     atomic_fetch_add_explicit(&counts[leaf].calls, 1, memory_order_relaxed);
@@ -190,6 +193,11 @@ static bool leaf_wants_entropy(enum tdh_leaf leaf)
     return leaf >= 64 || !(LEAVES_WITHOUT_ENTROPY & LEAF_BIT(leaf));
 }
 
+static struct tdx_status call_full(enum tdh_leaf leaf, struct tdx_regs *regs)
+{
+    return call_once(leaf, false, (union registers){.all = regs});
+}
+
 /* Where no answer can be RND_NO_ENTROPY, a copy of all operands would be for nothing. */
 __attribute__((noinline)) static struct tdx_status call_with_entropy(enum tdh_leaf leaf, u64 rax,
                                                                      struct tdx_regs *regs)
@@ -200,7 +208,7 @@ __attribute__((noinline)) static struct tdx_status call_with_entropy(enum tdh_le
     do {
         *regs = operands;
         regs->gpr[GPR_RAX] = rax;
-        status = call_once(leaf, false, (union registers){.all = regs});
+        status = call_full(leaf, regs);
     } while (tdx_status_code(status) == TDX_RND_NO_ENTROPY && ++tries < ENTROPY_TRIES);
     return status;
 }
@@ -211,12 +219,14 @@ struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_re
     if (leaf_wants_entropy(leaf))
         return call_with_entropy(leaf, rax, regs);
     regs->gpr[GPR_RAX] = rax;
-    return call_once(leaf, false, (union registers){.all = regs});
+    return call_full(leaf, regs);
 }
 
 struct tdx_status seamcall_short(enum tdh_leaf leaf, struct tdx_short *regs)
 {
     regs->rax = leaf;
+    if (leaf == TDH_VP_ENTER)
+        __builtin_unreachable();
     return call_once(leaf, true, (union registers){.few = regs});
 }
 

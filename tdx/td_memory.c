@@ -30,15 +30,19 @@ static struct tdx_status entry_call(const struct td *td, enum tdh_leaf leaf, gfn
     return seamcall_short(leaf, &regs);
 }
 
-static enum error entry_error(struct tdx_status status, enum tdh_leaf leaf, gfn_t frame,
-                              enum level level)
+__attribute__((noinline)) static enum error
+entry_refusal(struct tdx_status status, enum tdh_leaf leaf, gfn_t frame, enum level level)
 {
-    if (status.raw == 0)
-        return OK;
     char where[WHERE_BYTES];
     format_string(where, sizeof where, "GPA 0x%llx, level %u",
                   (unsigned long long)gfn_to_gpa(frame).raw, level);
     return tdx_status_error(status, leaf, where);
+}
+
+static inline enum error entry_error(struct tdx_status status, enum tdh_leaf leaf, gfn_t frame,
+                                     enum level level)
+{
+    return status.raw == 0 ? OK : entry_refusal(status, leaf, frame, level);
 }
 
 /* Gives `page` (R8) to a leaf that puts it into the entry; a refusal leaves it ours. */

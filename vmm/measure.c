@@ -146,9 +146,8 @@ void measure_exit_end(struct vcpu *vcpu, enum measure_exit exit)
     vcpu->series->in_exit = false;
 }
 
-void measure_td_exit(struct vcpu *vcpu, const struct td_exit *exit)
+void measure_td_exit(struct vcpu *vcpu, const struct td_exit *exit, u64 called_tsc)
 {
-    u64 called_tsc = tsc_read();
     struct measure_series *series = vcpu->series;
     const struct seamcall_clock *clock = seamcall_clock();
     if (exit->kind == TD_EXIT_RETRY) /* nothing was entered */

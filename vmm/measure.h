@@ -43,8 +43,11 @@ u64 measure_vmcall(struct vcpu *vcpu, struct tdx_regs *regs);
  */
 void measure_exit_begin(struct vcpu *vcpu);
 void measure_exit_end(struct vcpu *vcpu, enum measure_exit exit);
-/* The same for a TD, right after each VP.ENTER: ends the last exit and begins this one. */
-void measure_td_exit(struct vcpu *vcpu, const struct td_exit *exit);
+/*
+ * The same for a TD, right after each VP.ENTER: ends the last exit and begins this one.
+ * `called_tsc` is now: from there on time is the measuring's own.
+ */
+void measure_td_exit(struct vcpu *vcpu, const struct td_exit *exit, u64 called_tsc);
 
 /* A series of this vCPU: it must have none open. ERR_NO_MEMORY. */
 enum error measure_series_open(struct vcpu *vcpu, enum measure_series_id id);

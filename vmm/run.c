@@ -280,7 +280,7 @@ void vcpu_run(void *argument)
         serve_time(vcpu);
         td_vcpu_enter(&vcpu->td, &exit);
         if (vcpu->series)
-            measure_td_exit(vcpu, &exit);
+            measure_td_exit(vcpu, &exit, tsc_read());
         if (exit.kind < TD_EXIT_KINDS)
             vcpu->exits[exit.kind]++;
         serve_exit(vcpu, &exit);
