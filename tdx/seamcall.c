@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "tdx/seamcall.h"
+#include "tdx/seamcall_once.h"
 
 #include <stdatomic.h>
 
@@ -18,10 +18,10 @@ _Static_assert(GPR_RAX == 0 && GPR_RCX == 1 && GPR_RDX == 2 && GPR_RBX == 3 && G
 
 void (*tdx_entry)(void) = seamcall_hardware;
 
-static struct seamcall_count counts[TDH_LEAF_LIMIT];
+struct seamcall_count seamcall_count_table[TDH_LEAF_LIMIT];
 
-static bool is_measured; /* written before the first call */
-static struct seamcall_clock clocks[CPU_MAX];
+bool seamcall_is_measured; /* written before the first call */
+struct seamcall_clock seamcall_clocks[CPU_MAX];
 
 struct injection {
     u32 leaf;
@@ -30,11 +30,11 @@ struct injection {
 };
 /* Written before the calls that they spoil, by one processor. */
 static struct injection injections[CONFIG_INJECT_MAX];
-static _Atomic u32 injection_count;
+_Atomic u32 seamcall_injections;
 
 const struct seamcall_count *seamcall_counts(void)
 {
-    return counts;
+    return seamcall_count_table;
 }
 
 static bool leaf_find(const char *name, u32 *leaf)
@@ -75,7 +75,7 @@ enum error seamcall_inject(const struct inject_config *injection)
                  injection->status);
         return ERR_INVALID;
     }
-    u32 index = atomic_load(&injection_count);
+    u32 index = atomic_load(&seamcall_injections);
     if (injection->nth == 0 || index == CONFIG_INJECT_MAX) {
         log_line("tdx: tain.cfg:%u: inject: %s", injection->line,
                  injection->nth == 0 ? "calls are counted from 1" : "too many injections");
@@ -84,18 +84,18 @@ enum error seamcall_inject(const struct inject_config *injection)
     injections[index].leaf = leaf;
     injections[index].status = status;
     atomic_store(&injections[index].calls_left, injection->nth);
-    atomic_store(&injection_count, index + 1);
+    atomic_store(&seamcall_injections, index + 1);
     return OK;
 }
 
 void seamcall_inject_clear(void)
 {
-    atomic_store(&injection_count, 0);
+    atomic_store(&seamcall_injections, 0);
 }
 
-/* True if this call is the one to fail, of which there are `count` at most. */
-__attribute__((noinline)) static bool injection_find(u32 leaf, u32 count, struct tdx_status *status)
+struct tdx_status seamcall_injection_find(u32 leaf)
 {
+    u32 count = atomic_load_explicit(&seamcall_injections, memory_order_acquire);
     for (u32 i = 0; i < count; i++) {
         struct injection *injection = &injections[i];
         u64 left = atomic_load(&injection->calls_left);
@@ -105,77 +105,28 @@ __attribute__((noinline)) static bool injection_find(u32 leaf, u32 count, struct
             ;
         if (left != 1)
             continue;
-        *status = injection->status;
         log_line("tdx: %s is made to fail: %s (inject)", tdh_leaf_name(leaf),
-                 tdx_status_name(*status));
-        return true;
+                 tdx_status_name(injection->status));
+        return injection->status;
     }
-    return false;
-}
-
-static inline bool injection_take(u32 leaf, struct tdx_status *status)
-{
-    u32 count = atomic_load_explicit(&injection_count, memory_order_acquire);
-    return count && injection_find(leaf, count, status);
+    return (struct tdx_status){0};
 }
 
 void seamcall_measure(bool on)
 {
-    is_measured = on;
+    seamcall_is_measured = on;
 }
 
 const struct seamcall_clock *seamcall_clock(void)
 {
-    return &clocks[cpu_this()->index];
+    return &seamcall_clocks[cpu_this()->index];
 }
 
-/* The registers of a call, as many of them as it takes; RAX is the first of both. */
-union registers {
-    struct tdx_regs *all;
-    struct tdx_short *few;
-};
-
-static inline bool call_plain(bool is_short, union registers regs)
+void seamcall_failure_count(enum tdh_leaf leaf, struct tdx_status status)
 {
-    return is_short ? tdx_call_short(regs.few) : tdx_call(regs.all);
-}
-
-__attribute__((always_inline)) static inline bool call_measured(enum tdh_leaf leaf, bool is_short,
-                                                                union registers regs)
-{
-    struct seamcall_clock *clock = &clocks[cpu_this()->index];
-    u64 start = tsc_read();
-    if (leaf == TDH_VP_ENTER)
-        clock->enter_tsc = start;
-    bool carry = call_plain(is_short, regs);
-    if (leaf == TDH_VP_ENTER)
-        clock->return_tsc = tsc_read();
-    else
-        clock->module_ticks += tsc_read() - start;
-    return carry;
-}
-
-__attribute__((noinline)) static void failure_count(enum tdh_leaf leaf, struct tdx_status status)
-{
-    atomic_fetch_add_explicit(&counts[leaf].failures, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&seamcall_count_table[leaf].failures, 1, memory_order_relaxed);
     if (tdx_status_is_busy(status))
-        atomic_fetch_add_explicit(&counts[leaf].busy, 1, memory_order_relaxed);
-}
-
-__attribute__((always_inline)) static inline struct tdx_status
-call_once(enum tdh_leaf leaf, bool is_short, union registers regs)
-{
-    struct tdx_status status;
-    atomic_fetch_add_explicit(&counts[leaf].calls, 1, memory_order_relaxed);
-    if (!injection_take(leaf, &status)) {
-        bool carry = is_measured ? call_measured(leaf, is_short, regs) : call_plain(is_short, regs);
-        status.raw = carry      ? TDX_STATUS_NO_MODULE
-                     : is_short ? regs.few->rax
-                                : regs.all->gpr[GPR_RAX];
-    }
-    if (tdx_status_is_error(status))
-        failure_count(leaf, status);
-    return status;
+        atomic_fetch_add_explicit(&seamcall_count_table[leaf].busy, 1, memory_order_relaxed);
 }
 
 /* Leaves that a guest's exits and memory need, none of which draws a random number. */
@@ -195,7 +146,7 @@ static bool leaf_wants_entropy(enum tdh_leaf leaf)
 
 static struct tdx_status call_full(enum tdh_leaf leaf, struct tdx_regs *regs)
 {
-    return call_once(leaf, false, (union registers){.all = regs});
+    return seamcall_once(leaf, false, (union seamcall_registers){.all = regs});
 }
 
 /* Where no answer can be RND_NO_ENTROPY, a copy of all operands would be for nothing. */
@@ -225,15 +176,7 @@ struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_re
 struct tdx_status seamcall_short(enum tdh_leaf leaf, struct tdx_short *regs)
 {
     regs->rax = leaf;
-    if (leaf == TDH_VP_ENTER)
-        __builtin_unreachable();
-    return call_once(leaf, true, (union registers){.few = regs});
-}
-
-struct tdx_status seamcall_enter(struct tdx_regs *regs)
-{
-    regs->gpr[GPR_RAX] = TDH_VP_ENTER;
-    return call_once(TDH_VP_ENTER, false, (union registers){.all = regs});
+    return seamcall_once(leaf, true, (union seamcall_registers){.few = regs});
 }
 
 struct tdx_status seamcall(enum tdh_leaf leaf, struct tdx_regs *regs)

@@ -54,9 +54,6 @@ bool tdx_call_short(struct tdx_short *regs);
 struct tdx_status seamcall(enum tdh_leaf leaf, struct tdx_regs *regs);
 struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_regs *regs);
 
-/* TDH.VP.ENTER, the call that is made most. */
-struct tdx_status seamcall_enter(struct tdx_regs *regs);
-
 /* With RCX, RDX and R8 alone, in and out; never for a leaf that draws a random number. */
 struct tdx_status seamcall_short(enum tdh_leaf leaf, struct tdx_short *regs);
 

@@ -4,6 +4,7 @@
 #include "boot/cpu.h"
 #include "boot/log.h"
 #include "boot/vmx.h"
+#include "tdx/seamcall_once.h"
 
 #define WHERE_BYTES 64
 #define REASON_MASK 0xffffu
@@ -107,7 +108,9 @@ void td_vcpu_enter(struct td_vcpu *vcpu, struct td_exit *exit)
     if (vcpu->wants_notification)
         td_vcpu_notify_self(vcpu);
     vcpu->regs.gpr[GPR_RCX] = vcpu->tdvpr.raw;
-    struct tdx_status status = seamcall_enter(&vcpu->regs);
+    vcpu->regs.gpr[GPR_RAX] = TDH_VP_ENTER;
+    struct tdx_status status =
+        seamcall_once(TDH_VP_ENTER, false, (union seamcall_registers){.all = &vcpu->regs});
     atomic_fetch_add(&vcpu->exits, 1);
     atomic_store(&vcpu->in_guest, false);
     exit_decode(vcpu, status, exit);

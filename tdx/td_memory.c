@@ -9,6 +9,7 @@
 #include "tdx/handover.h"
 #include "tdx/operands.h"
 #include "tdx/pamt.h"
+#include "tdx/seamcall_once.h"
 
 #define WHERE_BYTES 64
 #define ENTRY_STATE_SHIFT 8
@@ -46,8 +47,10 @@ static inline enum error entry_error(struct tdx_status status, enum tdh_leaf lea
 }
 
 /* Gives `page` (R8) to a leaf that puts it into the entry; a refusal leaves it ours. */
-static enum error entry_fill(struct td *td, enum tdh_leaf leaf, gfn_t frame, enum level level,
-                             hpa_t page, struct page_cache *pairs)
+__attribute__((always_inline)) static inline enum error entry_fill(struct td *td,
+                                                                   enum tdh_leaf leaf, gfn_t frame,
+                                                                   enum level level, hpa_t page,
+                                                                   struct page_cache *pairs)
 {
     /* A table is one page whatever the level of the entry that points to it. */
     enum level given = leaf == TDH_MEM_SEPT_ADD ? LEVEL_4K : level;
@@ -55,8 +58,8 @@ static enum error entry_fill(struct td *td, enum tdh_leaf leaf, gfn_t frame, enu
     if (error)
         return error;
     struct tdx_short regs = {
-        .rcx = operand_entry(frame, level), .rdx = td->tdr.raw, .r8 = page.raw};
-    struct tdx_status status = seamcall_short(leaf, &regs);
+        .rax = leaf, .rcx = operand_entry(frame, level), .rdx = td->tdr.raw, .r8 = page.raw};
+    struct tdx_status status = seamcall_once(leaf, true, (union seamcall_registers){.few = &regs});
     if (status.raw == 0)
         return OK;
     error = entry_error(status, leaf, frame, level);

@@ -160,5 +160,6 @@ void measure_td_exit(struct vcpu *vcpu, const struct td_exit *exit, u64 called_t
                                                          : MEASURE_OTHER;
     series->begin_module_ticks = clock->module_ticks;
     /* Without our own time. */
-    series->begin_tsc = clock->return_tsc + (tsc_read() - called_tsc);
+    u64 base = clock->return_tsc - called_tsc;
+    series->begin_tsc = base + tsc_read();
 }
