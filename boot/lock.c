@@ -4,22 +4,22 @@
 #include "boot/assert.h"
 #include "boot/cpu.h"
 
-void lock_rank_panic(enum lock_rank rank, const char *name)
+void lock_rank_panic(enum lock_rank rank, const char *const *name)
 {
-    panic("lock order: %s (rank %u) taken with ranks %x held", name, rank, cpu_this()->locks_held);
+    panic("lock order: %s (rank %u) taken with ranks %x held", *name, rank, cpu_this()->locks_held);
 }
 
 bool lock_try(struct lock *lock)
 {
     if (atomic_exchange_explicit(&lock->taken, 1, memory_order_acquire))
         return false;
-    lock_rank_enter(lock->rank, lock->name);
+    lock_rank_enter(lock->rank, &lock->name);
     return true;
 }
 
 void lock_take(struct lock *lock)
 {
-    lock_rank_enter(lock->rank, lock->name);
+    lock_rank_enter(lock->rank, &lock->name);
     while (atomic_exchange_explicit(&lock->taken, 1, memory_order_acquire))
         while (atomic_load_explicit(&lock->taken, memory_order_relaxed))
             cpu_relax();
@@ -46,7 +46,7 @@ void lock_share_wait(struct shared_lock *lock)
 
 void lock_exclude(struct shared_lock *lock)
 {
-    lock_rank_enter(lock->rank, lock->name);
+    lock_rank_enter(lock->rank, &lock->name);
     for (;;) {
         u32 state = atomic_load_explicit(&lock->state, memory_order_relaxed);
         if ((state & ~SHARED_LOCK_EXCLUDER_WAITS) == 0) {

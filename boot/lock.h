@@ -31,8 +31,8 @@ struct lock {
 #define LOCK_INIT(rank_, name_) ((struct lock){.rank = (rank_), .name = (name_)})
 
 /* The order's check, of what every lock below does first and last. */
-__attribute__((noreturn)) void lock_rank_panic(enum lock_rank rank, const char *name);
-static inline void lock_rank_enter(enum lock_rank rank, const char *name)
+__attribute__((noreturn)) void lock_rank_panic(enum lock_rank rank, const char *const *name);
+static inline void lock_rank_enter(enum lock_rank rank, const char *const *name)
 {
     struct cpu *cpu = cpu_this();
     if (cpu->locks_held >> rank)
@@ -64,7 +64,7 @@ struct shared_lock {
 void lock_share_wait(struct shared_lock *lock);
 static inline void lock_share(struct shared_lock *lock)
 {
-    lock_rank_enter(lock->rank, lock->name);
+    lock_rank_enter(lock->rank, &lock->name);
     u32 state = atomic_load_explicit(&lock->state, memory_order_relaxed);
     if ((state & (SHARED_LOCK_EXCLUDED | SHARED_LOCK_EXCLUDER_WAITS)) ||
         !atomic_compare_exchange_strong_explicit(&lock->state, &state, state + 1,

@@ -136,8 +136,8 @@ static enum error leaf_request_run(const struct leaf_request *request)
     }
 }
 
-/* The slot of a page of 4 KiB, or null where a table on the way to it is missing or frozen. */
-static inline mirror_slot *small_slot(const struct mirror *mirror, gfn_t frame)
+/* The slot of a page of 4 KiB; false: a table on the way to it is missing or frozen. */
+static inline bool small_slot(const struct mirror *mirror, gfn_t frame, mirror_slot **slot)
 {
     u64 table = mirror->root.raw;
 #pragma GCC unroll 3
@@ -145,9 +145,10 @@ static inline mirror_slot *small_slot(const struct mirror *mirror, gfn_t frame)
         /* Of a table the word is its address and RWX, and nothing else. */
         table = slot_read(table_slot(hpa(table), frame, level)).raw ^ ENTRY_RWX;
         if (table & PAGE_MASK)
-            return NULL;
+            return false;
     }
-    return table_slot(hpa(table), frame, LEVEL_4K);
+    *slot = table_slot(hpa(table), frame, LEVEL_4K);
+    return true;
 }
 
 /* The map that is made most: a page of 4 KiB into a table that is there. False: it is another. */
@@ -158,8 +159,9 @@ static inline bool small_map(struct mirror *mirror, struct vcpu_caches *caches, 
         page_cache_fill(&caches->metadata_pages))
         return false;
     lock_share(&mirror->lock);
-    mirror_slot *slot = hpa_is_none(mirror->root) ? NULL : small_slot(mirror, frame);
-    bool is_small = slot && entry_is_absent(slot_read(slot));
+    mirror_slot *slot;
+    bool is_small = !hpa_is_none(mirror->root) && small_slot(mirror, frame, &slot) &&
+                    entry_is_absent(slot_read(slot));
     if (is_small)
         *error = leaf_set((struct leaf_request){mirror, caches, frame, LEVEL_4K, HPA_NONE}, slot);
     lock_unshare(&mirror->lock);

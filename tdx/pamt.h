@@ -18,7 +18,7 @@ enum error pamt_prepare(const struct tdmr_plan *plan);
 void pamt_release(void);
 /* Before a bring-up: nothing is known. */
 void pamt_forget(void);
-extern bool pamt_dynamic;
+extern bool pamt_dynamic __attribute__((visibility("hidden")));
 static inline bool pamt_is_dynamic(void)
 {
     return pamt_dynamic;

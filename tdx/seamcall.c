@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "tdx/seamcall_once.h"
+#include "tdx/seamcall.h"
 
 #include <stdatomic.h>
 
@@ -7,6 +7,7 @@
 #include "boot/log.h"
 #include "boot/string.h"
 #include "boot/x86.h"
+#include "tdx/seamcall_once.h"
 
 /* tdx/seamcall.asm loads the registers by these indexes. */
 _Static_assert(GPR_RAX == 0 && GPR_RCX == 1 && GPR_RDX == 2 && GPR_RBX == 3 && GPR_RBP == 5 &&

@@ -12,11 +12,13 @@
 #include "boot/x86.h"
 #include "tdx/seamcall.h"
 
+#pragma GCC visibility push(hidden) /* in the image, and so without a table of addresses */
 /* What a call looks at and counts; tdx/seamcall.c's own. */
 extern struct seamcall_count seamcall_count_table[TDH_LEAF_LIMIT];
 extern bool seamcall_is_measured; /* written before the first call */
 extern struct seamcall_clock seamcall_clocks[CPU_MAX];
 extern _Atomic u32 seamcall_injections;
+#pragma GCC visibility pop
 /* The status that this call is made to fail with, or 0. */
 struct tdx_status seamcall_injection_find(u32 leaf);
 void seamcall_failure_count(enum tdh_leaf leaf, struct tdx_status status);

@@ -45,7 +45,7 @@ static enum td_exit_kind status_kind(const struct td_exit *exit)
     return reason_kind(exit);
 }
 
-static void exit_log(const struct td_vcpu *vcpu, struct tdx_status status)
+__attribute__((noinline)) static void exit_log(const struct td_vcpu *vcpu, struct tdx_status status)
 {
     char where[WHERE_BYTES];
     format_string(where, sizeof where, "vCPU %u", vcpu->index);
@@ -70,7 +70,11 @@ static inline void exit_decode(const struct td_vcpu *vcpu, struct tdx_status sta
     exit->entry_level = gpr[GPR_RDX] >> ACCEPT_ENTRY_LEVEL_SHIFT & ACCEPT_LEVEL_MASK;
     exit->address = gpa(gpr[GPR_R8]);
     exit->interrupt_info = (u32)gpr[GPR_R9];
-    exit->kind = tdx_status_code(status) == 0 ? reason_kind(exit) : status_kind(exit);
+    if (status.raw == EXIT_EPT_VIOLATION) {
+        exit->kind = TD_EXIT_EPT_VIOLATION;
+        return;
+    }
+    exit->kind = status_kind(exit);
     if (exit->kind == TD_EXIT_DEAD)
         exit_log(vcpu, status);
 }

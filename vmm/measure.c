@@ -146,10 +146,11 @@ void measure_exit_end(struct vcpu *vcpu, enum measure_exit exit)
     vcpu->series->in_exit = false;
 }
 
-void measure_td_exit(struct vcpu *vcpu, const struct td_exit *exit, u64 called_tsc)
+/* What it still has to do after the last look at the TSC is counted: as little as can be. */
+__attribute__((noinline)) static void td_exit_note(struct measure_series *series,
+                                                   const struct td_exit *exit, u64 called_tsc,
+                                                   const struct seamcall_clock *clock)
 {
-    struct measure_series *series = vcpu->series;
-    const struct seamcall_clock *clock = seamcall_clock();
     if (exit->kind == TD_EXIT_RETRY) /* nothing was entered */
         return;
     if (series->in_exit)
@@ -162,4 +163,9 @@ void measure_td_exit(struct vcpu *vcpu, const struct td_exit *exit, u64 called_t
     /* Without our own time. */
     u64 base = clock->return_tsc - called_tsc;
     series->begin_tsc = base + tsc_read();
+}
+
+void measure_td_exit(struct vcpu *vcpu, const struct td_exit *exit, u64 called_tsc)
+{
+    td_exit_note(vcpu->series, exit, called_tsc, seamcall_clock());
 }

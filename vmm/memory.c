@@ -103,11 +103,16 @@ static gfn_t block_of(gfn_t frame)
     return gfn(align_down(frame.raw, BLOCK_PAGES));
 }
 
-void memory_note_private(struct vm *vm)
+static inline void note_private(struct vm *vm)
 {
     u64 now = mirror_private_pages(&vm->td.mirror);
     if (now > vm->memory.private_most)
         vm->memory.private_most = now;
+}
+
+void memory_note_private(struct vm *vm)
+{
+    note_private(vm);
 }
 
 /* Maps what is absent of [start, end); a frame that fails here will fault itself. */
@@ -149,20 +154,21 @@ __attribute__((noinline)) static enum error split_pending(struct vcpu *vcpu, gfn
     return mirror_demote(mirror, &vcpu->caches, frame, LEVEL_4K);
 }
 
-static inline enum error map_small(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind)
+static inline enum error map_small(struct vm *vm, struct vcpu *vcpu, gfn_t frame,
+                                   enum fault_kind kind)
 {
     u32 cached = vcpu->caches.private_pages.count;
-    enum error e = mirror_map(&vcpu->vm->td.mirror, &vcpu->caches, frame, LEVEL_4K);
+    enum error e = mirror_map(&vm->td.mirror, &vcpu->caches, frame, LEVEL_4K);
     /* A page that is gone from the cache is mapped: nothing large was in the way. */
     if (e || kind != FAULT_ACCEPT_4K || vcpu->caches.private_pages.count + 1 == cached)
         return e;
     return split_pending(vcpu, frame);
 }
 
-static inline enum error fault_small(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind)
+static inline enum error fault_small(struct vm *vm, struct vcpu *vcpu, gfn_t frame,
+                                     enum fault_kind kind)
 {
-    struct vm *vm = vcpu->vm;
-    enum error e = map_small(vcpu, frame, kind);
+    enum error e = map_small(vm, vcpu, frame, kind);
     if (e)
         return e;
     vm->memory.faulted++;
@@ -180,7 +186,7 @@ __attribute__((noinline)) static enum error fault_large(struct vcpu *vcpu, gfn_t
     enum error e = map_block(vcpu, block);
     if (e == OK || e == ERR_BUSY)
         return e;
-    e = fault_small(vcpu, frame, FAULT_ACCEPT_2M);
+    e = fault_small(vcpu->vm, vcpu, frame, FAULT_ACCEPT_2M);
     if (!e)
         map_ahead(vcpu, block.raw, block.raw + BLOCK_PAGES);
     return e;
@@ -192,9 +198,9 @@ enum error memory_fault(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind)
     enum error e = ERR_RANGE;
     lock_share(&vm->memory.lock);
     if (frame_may_be_private(&vm->memory, frame))
-        e = kind == FAULT_ACCEPT_2M ? fault_large(vcpu, frame) : fault_small(vcpu, frame, kind);
+        e = kind == FAULT_ACCEPT_2M ? fault_large(vcpu, frame) : fault_small(vm, vcpu, frame, kind);
     if (!e)
-        memory_note_private(vm);
+        note_private(vm);
     lock_unshare(&vm->memory.lock);
     return e;
 }
