@@ -21,7 +21,7 @@
 
 #define RING_BYTES 65536u
 static char ring[RING_BYTES];
-static u32 ring_start, ring_end; /* free-running */
+struct console_ring console_ring;
 static bool present;
 
 void console_init(void)
@@ -37,29 +37,23 @@ void console_init(void)
 }
 
 /* Moves what the UART takes now. */
-bool console_is_idle(void)
-{
-    return __atomic_load_n(&ring_start, __ATOMIC_RELAXED) ==
-           __atomic_load_n(&ring_end, __ATOMIC_RELAXED);
-}
-
 void console_pump(void)
 {
     if (!present) {
-        ring_start = ring_end;
+        console_ring.start = console_ring.end;
         return;
     }
-    if (ring_start == ring_end || !(in8(UART_STATUS) & STATUS_FIFO_EMPTY))
+    if (console_ring.start == console_ring.end || !(in8(UART_STATUS) & STATUS_FIFO_EMPTY))
         return;
-    for (u32 i = 0; i < FIFO_BYTES && ring_start != ring_end; i++)
-        out8(UART_DATA, (u8)ring[ring_start++ % RING_BYTES]);
+    for (u32 i = 0; i < FIFO_BYTES && console_ring.start != console_ring.end; i++)
+        out8(UART_DATA, (u8)ring[console_ring.start++ % RING_BYTES]);
 }
 
 void console_flush(void)
 {
-    while (ring_start != ring_end) {
+    while (console_ring.start != console_ring.end) {
         console_pump();
-        if (ring_start != ring_end)
+        if (console_ring.start != console_ring.end)
             __asm__ volatile("pause");
     }
 }
@@ -74,9 +68,9 @@ void console_drain(void)
 void console_write(const char *bytes, size_t len_bytes)
 {
     for (size_t i = 0; i < len_bytes; i++) {
-        while (ring_end - ring_start == RING_BYTES)
+        while (console_ring.end - console_ring.start == RING_BYTES)
             console_pump();
-        ring[ring_end++ % RING_BYTES] = bytes[i];
+        ring[console_ring.end++ % RING_BYTES] = bytes[i];
     }
     console_pump();
 }

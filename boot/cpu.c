@@ -44,13 +44,6 @@ u32 cpu_package_count(void)
     return packages;
 }
 
-struct cpu *cpu_this(void)
-{
-    struct cpu *cpu;
-    __asm__("movq %%gs:0, %0" : "=r"(cpu));
-    return cpu;
-}
-
 /* What every processor sets for itself, whoever started it. */
 static void cpu_setup(u32 index)
 {

@@ -28,7 +28,16 @@ struct cpu {
     _Atomic bool kicked; /* a kick arrived since the flag was cleared */
 };
 
-struct cpu *cpu_this(void);
+#if __STDC_HOSTED__
+struct cpu *cpu_this(void); /* of host tests */
+#else
+static inline struct cpu *cpu_this(void)
+{
+    struct cpu *cpu;
+    __asm__("movq %%gs:0, %0" : "=r"(cpu));
+    return cpu;
+}
+#endif
 struct cpu *cpu_at(u32 index);
 u32 cpu_count(void);
 u32 cpu_package_count(void);

@@ -293,13 +293,3 @@ bool paging_page_is_hidden(hpa_t page)
         entry = table_of(entry)[level_index(gfn(page.raw >> PAGE_SHIFT), LEVEL_4K)];
     return (entry & PTE_HIDDEN) != 0;
 }
-
-/* Identity on the machine (boot/phys.h). */
-void *phys_to_virt(hpa_t address)
-{
-    return (void *)address.raw;
-}
-hpa_t virt_to_phys(const void *pointer)
-{
-    return hpa((u64)pointer);
-}

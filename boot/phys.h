@@ -9,7 +9,18 @@
 
 #include "boot/types.h"
 
+#if __STDC_HOSTED__
 void *phys_to_virt(hpa_t address);
 hpa_t virt_to_phys(const void *pointer);
+#else
+static inline void *phys_to_virt(hpa_t address)
+{
+    return (void *)address.raw;
+}
+static inline hpa_t virt_to_phys(const void *pointer)
+{
+    return hpa((u64)pointer);
+}
+#endif
 
 #endif

@@ -71,10 +71,8 @@ static void large_fill(struct page_cache *cache)
     }
 }
 
-enum error page_cache_fill(struct page_cache *cache)
+enum error page_cache_fill_now(struct page_cache *cache)
 {
-    if (cache->count >= cache->minimum)
-        return OK;
     if (cache->level == LEVEL_4K)
         small_fill(cache);
     else
@@ -112,12 +110,6 @@ void vcpu_caches_drain(struct vcpu_caches *caches)
     page_cache_drain(&caches->direct_tables);
     page_cache_drain(&caches->shared_pages);
     page_cache_drain(&caches->shared_large);
-}
-
-hpa_t page_cache_take(struct page_cache *cache)
-{
-    ASSERT(cache->count > 0);
-    return cache->pages[--cache->count];
 }
 
 void page_cache_return(struct page_cache *cache, hpa_t page)

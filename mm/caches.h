@@ -7,6 +7,7 @@
 #ifndef MM_CACHES_H
 #define MM_CACHES_H
 
+#include "boot/assert.h"
 #include "mm/pages.h"
 
 #define PAGE_CACHE_CAPACITY 40
@@ -53,9 +54,17 @@ void vcpu_caches_drain(struct vcpu_caches *caches);
  * Tops up one cache that is under its minimum, as far as its capacity; ERR_NO_MEMORY if it is
  * still under its minimum then.
  */
-enum error page_cache_fill(struct page_cache *cache);
+enum error page_cache_fill_now(struct page_cache *cache); /* its work, where there is some */
+static inline enum error page_cache_fill(struct page_cache *cache)
+{
+    return cache->count >= cache->minimum ? OK : page_cache_fill_now(cache);
+}
 /* Takes one; the cache must not be empty (ASSERT): filling it before was the caller's duty. */
-hpa_t page_cache_take(struct page_cache *cache);
+static inline hpa_t page_cache_take(struct page_cache *cache)
+{
+    ASSERT(cache->count > 0);
+    return cache->pages[--cache->count];
+}
 /*
  * Returns a page that was not used (a table page still zeroed); to the allocator when the cache is
  * full.

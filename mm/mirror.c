@@ -8,24 +8,6 @@
 #define ROOT_LEVEL LEVEL_512G
 #define GPA_BITS_MAX 48 /* what four levels reach */
 
-bool slot_freeze(struct mirror *mirror, mirror_slot *slot, struct mirror_entry old)
-{
-    ASSERT(!entry_is_frozen(old));
-    u64 expected = old.raw;
-    if (atomic_compare_exchange_strong(slot, &expected, old.raw | ENTRY_FROZEN))
-        return true;
-    atomic_fetch_add(&mirror->stats.races_lost, 1);
-    return false;
-}
-
-void slot_publish(mirror_slot *slot, struct mirror_entry entry)
-{
-    ASSERT(!entry_is_frozen(entry));
-    u64 before = atomic_exchange(slot, entry.raw);
-    /* Nobody but who froze it may touch a frozen entry. */
-    ASSERT(before & ENTRY_FROZEN);
-}
-
 enum error mirror_init(struct mirror *mirror, u32 gpa_bits, const struct mirror_ops *ops,
                        void *owner)
 {
@@ -84,32 +66,34 @@ static enum error table_link(const struct leaf_request *request, mirror_slot *sl
     return OK;
 }
 
-static struct page_cache *leaf_cache(const struct leaf_request *request)
+static inline struct page_cache *leaf_cache(struct leaf_request request)
 {
-    return request->level == LEVEL_4K ? &request->caches->private_pages
-                                      : &request->caches->private_large;
+    return request.level == LEVEL_4K ? &request.caches->private_pages
+                                     : &request.caches->private_large;
 }
 
-static enum error leaf_set(const struct leaf_request *request, mirror_slot *slot)
+/* By value, so that the way of most maps keeps it in registers. */
+__attribute__((always_inline)) static inline enum error leaf_set(struct leaf_request request,
+                                                                 mirror_slot *slot)
 {
-    struct mirror *mirror = request->mirror;
+    struct mirror *mirror = request.mirror;
     struct mirror_entry absent = {0};
     if (!slot_freeze(mirror, slot, absent))
         return ERR_BUSY;
     hpa_t page = page_cache_take(leaf_cache(request));
-    enum error error = hpa_is_none(request->source)
-                           ? mirror->ops->set_leaf(mirror->owner, request->caches, request->frame,
-                                                   request->level, page)
-                           : mirror->ops->add_leaf(mirror->owner, request->caches, request->frame,
-                                                   page, request->source);
+    enum error error = hpa_is_none(request.source)
+                           ? mirror->ops->set_leaf(mirror->owner, request.caches, request.frame,
+                                                   request.level, page)
+                           : mirror->ops->add_leaf(mirror->owner, request.caches, request.frame,
+                                                   page, request.source);
     if (error) {
         slot_publish(slot, absent);
         page_cache_return(leaf_cache(request), page);
         count_busy(mirror, error);
         return error;
     }
-    atomic_fetch_add(&mirror->stats.leaves[request->level], 1);
-    slot_publish(slot, entry_of_leaf(page, request->level));
+    atomic_fetch_add(&mirror->stats.leaves[request.level], 1);
+    slot_publish(slot, entry_of_leaf(page, request.level));
     return OK;
 }
 
@@ -138,7 +122,7 @@ static enum error leaf_request_run(const struct leaf_request *request)
         mirror_slot *slot = table_slot(table, request->frame, level);
         struct mirror_entry entry = slot_read(slot);
         if (entry_is_absent(entry) && level == request->level)
-            return leaf_set(request, slot);
+            return leaf_set(*request, slot);
         if (entry_is_absent(entry)) {
             enum error error = table_link(request, slot, level);
             if (error)
@@ -150,6 +134,38 @@ static enum error leaf_request_run(const struct leaf_request *request)
         table = entry_page(entry);
         level--;
     }
+}
+
+/* The slot of a page of 4 KiB; false: a table on the way to it is missing or frozen. */
+static inline bool small_slot(const struct mirror *mirror, gfn_t frame, mirror_slot **slot)
+{
+    u64 table = mirror->root.raw;
+#pragma GCC unroll 3
+    for (enum level level = ROOT_LEVEL; level > LEVEL_4K; level--) {
+        /* Of a table the word is its address and RWX, and nothing else. */
+        table = slot_read(table_slot(hpa(table), frame, level)).raw ^ ENTRY_RWX;
+        if (table & PAGE_MASK)
+            return false;
+    }
+    *slot = table_slot(hpa(table), frame, LEVEL_4K);
+    return true;
+}
+
+/* The map that is made most: a page of 4 KiB into a table that is there. False: it is another. */
+static inline bool small_map(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame,
+                             enum error *error)
+{
+    if (frame.raw >= mirror->frames || page_cache_fill(&caches->private_pages) ||
+        page_cache_fill(&caches->metadata_pages))
+        return false;
+    lock_share(&mirror->lock);
+    mirror_slot *slot;
+    bool is_small = !hpa_is_none(mirror->root) && small_slot(mirror, frame, &slot) &&
+                    entry_is_absent(slot_read(slot));
+    if (is_small)
+        *error = leaf_set((struct leaf_request){mirror, caches, frame, LEVEL_4K, HPA_NONE}, slot);
+    lock_unshare(&mirror->lock);
+    return is_small;
 }
 
 static enum error leaf_request_start(const struct leaf_request *request)
@@ -164,7 +180,7 @@ static enum error leaf_request_start(const struct leaf_request *request)
     if (!error)
         error = page_cache_fill(&request->caches->metadata_pages);
     if (!error)
-        error = page_cache_fill(leaf_cache(request));
+        error = page_cache_fill(leaf_cache(*request));
     if (error)
         return error;
     lock_share(&mirror->lock);
@@ -173,12 +189,21 @@ static enum error leaf_request_start(const struct leaf_request *request)
     return error;
 }
 
+__attribute__((noinline)) static enum error
+request_map(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame, enum level level)
+{
+    struct leaf_request request = {mirror, caches, frame, level, HPA_NONE};
+    return leaf_request_start(&request);
+}
+
 enum error mirror_map(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame,
                       enum level level)
 {
+    enum error error;
     ASSERT(level <= LEVEL_2M);
-    struct leaf_request request = {mirror, caches, frame, level, HPA_NONE};
-    return leaf_request_start(&request);
+    if (level == LEVEL_4K && small_map(mirror, caches, frame, &error))
+        return error;
+    return request_map(mirror, caches, frame, level);
 }
 
 enum error mirror_add(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame, hpa_t source)
@@ -214,14 +239,6 @@ hpa_t mirror_lookup(struct mirror *mirror, gfn_t frame, enum level *level)
     }
     lock_unshare(&mirror->lock);
     return page;
-}
-
-u64 mirror_private_pages(const struct mirror *mirror)
-{
-    u64 sum = 0;
-    for (enum level level = LEVEL_4K; level < MIRROR_LEAF_LEVELS; level++)
-        sum += mirror->stats.leaves[level] * level_pages(level);
-    return sum;
 }
 
 bool leaf_cursor_find(struct leaf_cursor *cursor)

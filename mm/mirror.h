@@ -149,7 +149,13 @@ bool mirror_can_promote(struct mirror *mirror, gfn_t frame, enum level level);
 hpa_t mirror_lookup(struct mirror *mirror, gfn_t frame, enum level *level);
 
 /* Private memory mapped now, in pages of 4 KiB. */
-u64 mirror_private_pages(const struct mirror *mirror);
+static inline u64 mirror_private_pages(const struct mirror *mirror)
+{
+    u64 sum = 0;
+    for (enum level level = LEVEL_4K; level < MIRROR_LEAF_LEVELS; level++)
+        sum += mirror->stats.leaves[level] * level_pages(level);
+    return sum;
+}
 
 /*
  * After the TD's key is freed, with no vCPU left: reclaims all private memory and every external

@@ -24,6 +24,7 @@
 #ifndef MM_MIRROR_ENTRY_H
 #define MM_MIRROR_ENTRY_H
 
+#include "boot/assert.h"
 #include "boot/phys.h"
 #include "mm/mirror.h"
 
@@ -108,9 +109,24 @@ static inline hpa_t entry_child_page(hpa_t page, enum level level, u32 index)
  * Freezes `slot` if it still holds `old`. Who succeeds alone may publish or restore; false: a
  * race was lost, and nothing happened.
  */
-[[nodiscard]] bool slot_freeze(struct mirror *mirror, mirror_slot *slot, struct mirror_entry old);
+[[nodiscard]] static inline bool slot_freeze(struct mirror *mirror, mirror_slot *slot,
+                                             struct mirror_entry old)
+{
+    ASSERT(!entry_is_frozen(old));
+    u64 expected = old.raw;
+    if (atomic_compare_exchange_strong(slot, &expected, old.raw | ENTRY_FROZEN))
+        return true;
+    atomic_fetch_add(&mirror->stats.races_lost, 1);
+    return false;
+}
 /* Ends the change of a frozen slot with `entry`: the new word, or the old one again. */
-void slot_publish(mirror_slot *slot, struct mirror_entry entry);
+static inline void slot_publish(mirror_slot *slot, struct mirror_entry entry)
+{
+    ASSERT(!entry_is_frozen(entry));
+    u64 before = atomic_exchange(slot, entry.raw);
+    /* Nobody but who froze it may touch a frozen entry. */
+    ASSERT(before & ENTRY_FROZEN);
+}
 
 /*
  * The slot that decides about `frame`: the lowest one that present tables reach, but not below

@@ -13,39 +13,27 @@
 #define WHERE_BYTES 64
 #define BUSY_TRIES 10000
 
-/* Eight lines a turn: this is most of what a fault costs us. */
-static void caches_flush(const u8 *bytes, u64 len_bytes)
+/* Without a turn: this is most of what a fault costs us. */
+static inline void page_flush(const u8 *bytes)
 {
-    for (const u8 *end = bytes + len_bytes; bytes < end; bytes += 8 * CACHE_LINE_BYTES) {
-        clflush(bytes);
-        clflush(bytes + 1 * CACHE_LINE_BYTES);
-        clflush(bytes + 2 * CACHE_LINE_BYTES);
-        clflush(bytes + 3 * CACHE_LINE_BYTES);
-        clflush(bytes + 4 * CACHE_LINE_BYTES);
-        clflush(bytes + 5 * CACHE_LINE_BYTES);
-        clflush(bytes + 6 * CACHE_LINE_BYTES);
-        clflush(bytes + 7 * CACHE_LINE_BYTES);
-    }
-    __asm__ volatile("mfence" ::: "memory");
+#pragma GCC unroll 64
+    for (u32 line = 0; line < PAGE_BYTES / CACHE_LINE_BYTES; line++)
+        clflush(bytes + line * CACHE_LINE_BYTES);
 }
 
 void page_give(hpa_t page, enum level level)
 {
-    caches_flush(phys_to_virt(page), level_bytes(level));
+    const u8 *bytes = phys_to_virt(page);
+    page_flush(bytes);
+    for (u64 at = PAGE_BYTES; level != LEVEL_4K && at < level_bytes(level); at += PAGE_BYTES)
+        page_flush(bytes + at);
+    __asm__ volatile("mfence" ::: "memory");
     paging_hide_page(page, level);
 }
 
 void page_regain(hpa_t page, enum level level)
 {
     paging_show_page(page, level);
-}
-
-enum error page_hand_over(hpa_t page, enum level level, struct page_cache *pairs)
-{
-    enum error error = pamt_reference(page, level, pairs);
-    if (!error)
-        page_give(page, level);
-    return error;
 }
 
 void page_keep(hpa_t page, enum level level, struct page_cache *pairs)

@@ -12,19 +12,26 @@
 #define TDX_HANDOVER_H
 
 #include "mm/caches.h"
+#include "tdx/pamt.h"
 #include "tdx/seamcall.h"
 
+/* For what needs no metadata: the pages that hold it. page_clean after the module. */
+void page_give(hpa_t page, enum level level);
 /*
  * Writes the page's cache lines back, unmaps it and sees to its metadata (a pair of pages of
  * `pairs`, or, null, of the allocator): before every call that names it. ERR_BUSY, ERR_NO_MEMORY,
  * ERR_REFUSED: nothing changed.
  */
-enum error page_hand_over(hpa_t page, enum level level, struct page_cache *pairs);
+static inline enum error page_hand_over(hpa_t page, enum level level, struct page_cache *pairs)
+{
+    enum error error = pamt_is_dynamic() ? pamt_reference(page, level, pairs) : OK;
+    if (!error)
+        page_give(page, level);
+    return error;
+}
 void page_keep(hpa_t page, enum level level, struct page_cache *pairs);
 void page_take_back(hpa_t page, enum level level);
 
-/* The same for what needs no metadata: the pages that hold it. page_clean after the module. */
-void page_give(hpa_t page, enum level level);
 void page_regain(hpa_t page, enum level level);
 void page_clean(hpa_t page, enum level level);
 

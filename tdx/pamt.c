@@ -21,12 +21,14 @@
 #define REGION_EMPTY 0ull
 
 static struct {
-    _Atomic u64 *regions; /* null: PAMT is static */
-    u64 start, count;     /* address of the first region; regions */
-    hpa_t table;          /* what holds them */
+    _Atomic u64 *regions;
+    u64 start, count; /* address of the first region; regions */
+    hpa_t table;      /* what holds them */
     u64 table_pages;
     _Atomic u64 added, removed, lost;
 } pamt;
+
+bool pamt_dynamic;
 
 static _Atomic u64 *region_of(hpa_t page)
 {
@@ -54,6 +56,7 @@ enum error pamt_prepare(const struct tdmr_plan *plan)
     pamt.regions = phys_to_virt(table);
     pamt.start = start;
     pamt.count = count;
+    pamt_dynamic = true;
     return OK;
 }
 
@@ -67,11 +70,7 @@ void pamt_release(void)
 void pamt_forget(void)
 {
     memset(&pamt, 0, sizeof pamt);
-}
-
-bool pamt_is_dynamic(void)
-{
-    return pamt.regions;
+    pamt_dynamic = false;
 }
 
 void pamt_statistics(struct pamt_stats *stats)

@@ -18,7 +18,11 @@ enum error pamt_prepare(const struct tdmr_plan *plan);
 void pamt_release(void);
 /* Before a bring-up: nothing is known. */
 void pamt_forget(void);
-bool pamt_is_dynamic(void);
+extern bool pamt_dynamic __attribute__((visibility("hidden")));
+static inline bool pamt_is_dynamic(void)
+{
+    return pamt_dynamic;
+}
 
 /*
  * The page is about to be the module's. LEVEL_4K: counted, and its region has a pair, of two

@@ -71,7 +71,7 @@ tdx_call:
     ret
 
 ; bool tdx_call_short(struct tdx_short *regs)
-; The same for RAX, RCX and RDX alone: what else the callee changes is lost.
+; The same for RAX, RCX, RDX and R8 alone: what else the callee changes is lost.
 global tdx_call_short:function hidden
 tdx_call_short:
     push rbx
@@ -84,11 +84,13 @@ tdx_call_short:
     mov rax, SLOT(rdi, 0)
     mov rcx, SLOT(rdi, 1)
     mov rdx, SLOT(rdi, 2)
+    mov r8, SLOT(rdi, 3)
     call [tdx_entry]
     pop rdi
     mov SLOT(rdi, 0), rax
     mov SLOT(rdi, 1), rcx
     mov SLOT(rdi, 2), rdx
+    mov SLOT(rdi, 3), r8
     setc al
     movzx eax, al
     pop r15

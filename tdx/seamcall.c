@@ -7,6 +7,7 @@
 #include "boot/log.h"
 #include "boot/string.h"
 #include "boot/x86.h"
+#include "tdx/seamcall_once.h"
 
 /* tdx/seamcall.asm loads the registers by these indexes. */
 _Static_assert(GPR_RAX == 0 && GPR_RCX == 1 && GPR_RDX == 2 && GPR_RBX == 3 && GPR_RBP == 5 &&
@@ -18,11 +19,11 @@ _Static_assert(GPR_RAX == 0 && GPR_RCX == 1 && GPR_RDX == 2 && GPR_RBX == 3 && G
 
 void (*tdx_entry)(void) = seamcall_hardware;
 
-static struct seamcall_count counts[TDH_LEAF_LIMIT];
+struct seamcall_count seamcall_count_table[TDH_LEAF_LIMIT];
 
-static bool is_measured; /* written before the first call */
-static u64 each_ticks;   /* of tdx_call_each's own, a call */
-static struct seamcall_clock clocks[CPU_MAX];
+bool seamcall_is_measured; /* written before the first call */
+struct seamcall_clock seamcall_clocks[CPU_MAX];
+static u64 each_ticks; /* of tdx_call_each's own, a call */
 
 struct injection {
     u32 leaf;
@@ -31,11 +32,11 @@ struct injection {
 };
 /* Written before the calls that they spoil, by one processor. */
 static struct injection injections[CONFIG_INJECT_MAX];
-static _Atomic u32 injection_count;
+_Atomic u32 seamcall_injections;
 
 const struct seamcall_count *seamcall_counts(void)
 {
-    return counts;
+    return seamcall_count_table;
 }
 
 static bool leaf_find(const char *name, u32 *leaf)
@@ -76,7 +77,7 @@ enum error seamcall_inject(const struct inject_config *injection)
                  injection->status);
         return ERR_INVALID;
     }
-    u32 index = atomic_load(&injection_count);
+    u32 index = atomic_load(&seamcall_injections);
     if (injection->nth == 0 || index == CONFIG_INJECT_MAX) {
         log_line("tdx: tain.cfg:%u: inject: %s", injection->line,
                  injection->nth == 0 ? "calls are counted from 1" : "too many injections");
@@ -85,19 +86,18 @@ enum error seamcall_inject(const struct inject_config *injection)
     injections[index].leaf = leaf;
     injections[index].status = status;
     atomic_store(&injections[index].calls_left, injection->nth);
-    atomic_store(&injection_count, index + 1);
+    atomic_store(&seamcall_injections, index + 1);
     return OK;
 }
 
 void seamcall_inject_clear(void)
 {
-    atomic_store(&injection_count, 0);
+    atomic_store(&seamcall_injections, 0);
 }
 
-/* True if this call is the one to fail. */
-static bool injection_take(u32 leaf, struct tdx_status *status)
+struct tdx_status seamcall_injection_find(u32 leaf)
 {
-    u32 count = atomic_load_explicit(&injection_count, memory_order_acquire);
+    u32 count = atomic_load_explicit(&seamcall_injections, memory_order_acquire);
     for (u32 i = 0; i < count; i++) {
         struct injection *injection = &injections[i];
         u64 left = atomic_load(&injection->calls_left);
@@ -107,12 +107,11 @@ static bool injection_take(u32 leaf, struct tdx_status *status)
             ;
         if (left != 1)
             continue;
-        *status = injection->status;
         log_line("tdx: %s is made to fail: %s (inject)", tdh_leaf_name(leaf),
-                 tdx_status_name(*status));
-        return true;
+                 tdx_status_name(injection->status));
+        return injection->status;
     }
-    return false;
+    return (struct tdx_status){0};
 }
 
 #define IDLE_CALLS 64
@@ -133,54 +132,19 @@ static u64 each_own_ticks(void)
 void seamcall_measure(bool on)
 {
     each_ticks = on ? each_own_ticks() : 0;
-    is_measured = on;
+    seamcall_is_measured = on;
 }
 
 const struct seamcall_clock *seamcall_clock(void)
 {
-    return &clocks[cpu_this()->index];
+    return &seamcall_clocks[cpu_this()->index];
 }
 
-/* The registers of a call, as many of them as it takes; RAX is the first of both. */
-union registers {
-    struct tdx_regs *all;
-    struct tdx_short *few;
-};
-
-static bool call_plain(bool is_short, union registers regs)
+void seamcall_failure_count(enum tdh_leaf leaf, struct tdx_status status)
 {
-    return is_short ? tdx_call_short(regs.few) : tdx_call(regs.all);
-}
-
-static bool call_measured(enum tdh_leaf leaf, bool is_short, union registers regs)
-{
-    u64 start = tsc_read();
-    struct seamcall_clock *clock = &clocks[cpu_this()->index];
-    clock->enter_tsc = leaf == TDH_VP_ENTER ? start : clock->enter_tsc;
-    bool carry = call_plain(is_short, regs);
-    if (leaf == TDH_VP_ENTER)
-        clock->return_tsc = tsc_read();
-    else
-        clock->module_ticks += tsc_read() - start;
-    return carry;
-}
-
-static inline struct tdx_status call_once(enum tdh_leaf leaf, bool is_short, union registers regs)
-{
-    struct tdx_status status;
-    atomic_fetch_add_explicit(&counts[leaf].calls, 1, memory_order_relaxed);
-    if (!injection_take(leaf, &status)) {
-        bool carry = is_measured ? call_measured(leaf, is_short, regs) : call_plain(is_short, regs);
-        status.raw = carry      ? TDX_STATUS_NO_MODULE
-                     : is_short ? regs.few->rax
-                                : regs.all->gpr[GPR_RAX];
-    }
-    if (tdx_status_is_error(status)) {
-        atomic_fetch_add_explicit(&counts[leaf].failures, 1, memory_order_relaxed);
-        if (tdx_status_is_busy(status))
-            atomic_fetch_add_explicit(&counts[leaf].busy, 1, memory_order_relaxed);
-    }
-    return status;
+    atomic_fetch_add_explicit(&seamcall_count_table[leaf].failures, 1, memory_order_relaxed);
+    if (tdx_status_is_busy(status))
+        atomic_fetch_add_explicit(&seamcall_count_table[leaf].busy, 1, memory_order_relaxed);
 }
 
 /* Leaves that a guest's exits and memory need, none of which draws a random number. */
@@ -198,8 +162,14 @@ static bool leaf_wants_entropy(enum tdh_leaf leaf)
     return leaf >= 64 || !(LEAVES_WITHOUT_ENTROPY & LEAF_BIT(leaf));
 }
 
+static struct tdx_status call_full(enum tdh_leaf leaf, struct tdx_regs *regs)
+{
+    return seamcall_once(leaf, false, (union seamcall_registers){.all = regs});
+}
+
 /* Where no answer can be RND_NO_ENTROPY, a copy of all operands would be for nothing. */
-static struct tdx_status call_with_entropy(enum tdh_leaf leaf, u64 rax, struct tdx_regs *regs)
+__attribute__((noinline)) static struct tdx_status call_with_entropy(enum tdh_leaf leaf, u64 rax,
+                                                                     struct tdx_regs *regs)
 {
     const struct tdx_regs operands = *regs;
     struct tdx_status status;
@@ -207,7 +177,7 @@ static struct tdx_status call_with_entropy(enum tdh_leaf leaf, u64 rax, struct t
     do {
         *regs = operands;
         regs->gpr[GPR_RAX] = rax;
-        status = call_once(leaf, false, (union registers){.all = regs});
+        status = call_full(leaf, regs);
     } while (tdx_status_code(status) == TDX_RND_NO_ENTROPY && ++tries < ENTROPY_TRIES);
     return status;
 }
@@ -218,7 +188,7 @@ struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_re
     if (leaf_wants_entropy(leaf))
         return call_with_entropy(leaf, rax, regs);
     regs->gpr[GPR_RAX] = rax;
-    return call_once(leaf, false, (union registers){.all = regs});
+    return call_full(leaf, regs);
 }
 
 /* One by one: an injection is for one call. */
@@ -236,15 +206,15 @@ static struct tdx_status each_injected(struct tdx_each *each)
 
 struct tdx_status seamcall_each(struct tdx_each *each)
 {
-    if (atomic_load_explicit(&injection_count, memory_order_acquire))
+    if (atomic_load_explicit(&seamcall_injections, memory_order_acquire))
         return each_injected(each);
-    struct seamcall_count *count = &counts[each->leaf];
-    u64 left = each->left, start = is_measured ? tsc_read() : 0;
+    struct seamcall_count *count = &seamcall_count_table[each->leaf];
+    u64 left = each->left, start = seamcall_is_measured ? tsc_read() : 0;
     bool carry = tdx_call_each(each);
     struct tdx_status status = {carry ? TDX_STATUS_NO_MODULE : each->status};
     u64 calls = left - each->left + (status.raw != 0);
-    if (is_measured)
-        clocks[cpu_this()->index].module_ticks += tsc_read() - start - calls * each_ticks;
+    if (seamcall_is_measured)
+        seamcall_clocks[cpu_this()->index].module_ticks += tsc_read() - start - calls * each_ticks;
     atomic_fetch_add_explicit(&count->calls, calls, memory_order_relaxed);
     if (tdx_status_is_error(status)) {
         atomic_fetch_add_explicit(&count->failures, 1, memory_order_relaxed);
@@ -257,7 +227,7 @@ struct tdx_status seamcall_each(struct tdx_each *each)
 struct tdx_status seamcall_short(enum tdh_leaf leaf, struct tdx_short *regs)
 {
     regs->rax = leaf;
-    return call_once(leaf, true, (union registers){.few = regs});
+    return seamcall_once(leaf, true, (union seamcall_registers){.few = regs});
 }
 
 struct tdx_status seamcall(enum tdh_leaf leaf, struct tdx_regs *regs)

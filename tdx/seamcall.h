@@ -41,9 +41,9 @@ extern void (*tdx_entry)(void);
 void seamcall_hardware(void);
 /* Calls tdx_entry with all registers but RSP; true if carry was set. (tdx/seamcall.asm) */
 bool tdx_call(struct tdx_regs *regs);
-/* The same with three of them, for the leaves that are called once a page. */
+/* The same with four of them, for the leaves that are called once a page. */
 struct tdx_short {
-    u64 rax, rcx, rdx;
+    u64 rax, rcx, rdx, r8;
 };
 bool tdx_call_short(struct tdx_short *regs);
 /* One leaf for a row of pages: RCX is `operand`, then that much further, `left` times. */
@@ -61,7 +61,7 @@ void tdx_entry_idle(void);
 struct tdx_status seamcall(enum tdh_leaf leaf, struct tdx_regs *regs);
 struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_regs *regs);
 
-/* With RCX and RDX alone, in and out; never for a leaf that draws a random number. */
+/* With RCX, RDX and R8 alone, in and out; never for a leaf that draws a random number. */
 struct tdx_status seamcall_short(enum tdh_leaf leaf, struct tdx_short *regs);
 
 /* tdx_call_each until an answer is not 0; what is told says how far it got. Otherwise the same. */

@@ -21,8 +21,9 @@ struct td_vcpu {
     u32 tdcx_count;
     _Atomic i32 cpu; /* the processor it is associated with, -1: none */
     _Atomic bool in_guest;
-    _Atomic u64 exits; /* times it left VP.ENTER */
-    hpa_t descriptor;  /* its posted-interrupt descriptor, in td->descriptors */
+    _Atomic u64 exits;       /* times it left VP.ENTER */
+    hpa_t descriptor;        /* its posted-interrupt descriptor, in td->descriptors */
+    bool wants_notification; /* tdx_module()->posted_wants_notification */
     /* Registers of the last exit, and what the next entry passes in. */
     struct tdx_regs regs;
 };
@@ -74,7 +75,10 @@ enum error td_vcpu_create(struct td *td, struct td_vcpu *vcpu, u64 initial_rcx,
 /* MR.FINALIZE. On error the TD is as before. */
 enum error td_finalize(struct td *td);
 
-/* An exit of a vCPU, decoded from VP.ENTER's output registers. */
+/*
+ * An exit of a vCPU, decoded from VP.ENTER's output registers. Of a TD_EXIT_VMCALL only status,
+ * kind and reason are set.
+ */
 struct td_exit {
     struct tdx_status status;
     enum td_exit_kind {

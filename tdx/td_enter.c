@@ -4,6 +4,7 @@
 #include "boot/cpu.h"
 #include "boot/log.h"
 #include "boot/vmx.h"
+#include "tdx/seamcall_once.h"
 
 #define WHERE_BYTES 64
 #define REASON_MASK 0xffffu
@@ -44,25 +45,38 @@ static enum td_exit_kind status_kind(const struct td_exit *exit)
     return reason_kind(exit);
 }
 
-static void exit_decode(const struct td_vcpu *vcpu, struct tdx_status status, struct td_exit *exit)
+__attribute__((noinline)) static void exit_log(const struct td_vcpu *vcpu, struct tdx_status status)
 {
-    const u64 *gpr = vcpu->regs.gpr;
-    *exit = (struct td_exit){.status = status, .reason = (u32)status.raw & REASON_MASK};
-    /* After a TDVMCALL the registers are the guest's, not a description of the exit. */
-    if (exit->reason != EXIT_TDCALL) {
-        exit->qualification = (u32)gpr[GPR_RCX];
-        exit->detail = gpr[GPR_RDX] & DETAIL_MASK;
-        exit->accept_level = gpr[GPR_RDX] >> ACCEPT_LEVEL_SHIFT & ACCEPT_LEVEL_MASK;
-        exit->entry_level = gpr[GPR_RDX] >> ACCEPT_ENTRY_LEVEL_SHIFT & ACCEPT_LEVEL_MASK;
-        exit->address = gpa(gpr[GPR_R8]);
-        exit->interrupt_info = (u32)gpr[GPR_R9];
-    }
-    exit->kind = status_kind(exit);
-    if (exit->kind != TD_EXIT_DEAD)
-        return;
     char where[WHERE_BYTES];
     format_string(where, sizeof where, "vCPU %u", vcpu->index);
     (void)tdx_status_error(status, TDH_VP_ENTER, where);
+}
+
+/* Writes each field for itself: a structure that is cleared first costs more than all of this. */
+static inline void exit_decode(const struct td_vcpu *vcpu, struct tdx_status status,
+                               struct td_exit *exit)
+{
+    const u64 *gpr = vcpu->regs.gpr;
+    exit->status = status;
+    exit->reason = (u32)status.raw & REASON_MASK;
+    /* After a TDVMCALL the registers are the guest's, not a description of the exit. */
+    if (status.raw == EXIT_TDCALL) {
+        exit->kind = TD_EXIT_VMCALL;
+        return;
+    }
+    exit->qualification = (u32)gpr[GPR_RCX];
+    exit->detail = gpr[GPR_RDX] & DETAIL_MASK;
+    exit->accept_level = gpr[GPR_RDX] >> ACCEPT_LEVEL_SHIFT & ACCEPT_LEVEL_MASK;
+    exit->entry_level = gpr[GPR_RDX] >> ACCEPT_ENTRY_LEVEL_SHIFT & ACCEPT_LEVEL_MASK;
+    exit->address = gpa(gpr[GPR_R8]);
+    exit->interrupt_info = (u32)gpr[GPR_R9];
+    if (status.raw == EXIT_EPT_VIOLATION) {
+        exit->kind = TD_EXIT_EPT_VIOLATION;
+        return;
+    }
+    exit->kind = status_kind(exit);
+    if (exit->kind == TD_EXIT_DEAD)
+        exit_log(vcpu, status);
 }
 
 /* Nothing was entered; the same registers go in the next time. */
@@ -73,7 +87,8 @@ static void exit_retry(struct td_exit *exit)
 
 void td_vcpu_enter(struct td_vcpu *vcpu, struct td_exit *exit)
 {
-    enum error error = td_vcpu_prepare(vcpu);
+    bool is_here = vcpu->cpu == (i32)cpu_this()->index;
+    enum error error = is_here ? OK : td_vcpu_move(vcpu);
     if (error == ERR_BUSY) {
         exit_retry(exit);
         return;
@@ -94,9 +109,12 @@ void td_vcpu_enter(struct td_vcpu *vcpu, struct td_exit *exit)
         exit_retry(exit);
         return;
     }
-    td_vcpu_notify_self(vcpu);
+    if (vcpu->wants_notification)
+        td_vcpu_notify_self(vcpu);
     vcpu->regs.gpr[GPR_RCX] = vcpu->tdvpr.raw;
-    struct tdx_status status = seamcall(TDH_VP_ENTER, &vcpu->regs);
+    vcpu->regs.gpr[GPR_RAX] = TDH_VP_ENTER;
+    struct tdx_status status =
+        seamcall_once(TDH_VP_ENTER, false, (union seamcall_registers){.all = &vcpu->regs});
     atomic_fetch_add(&vcpu->exits, 1);
     atomic_store(&vcpu->in_guest, false);
     exit_decode(vcpu, status, exit);

@@ -9,6 +9,7 @@
 #include "tdx/handover.h"
 #include "tdx/operands.h"
 #include "tdx/pamt.h"
+#include "tdx/seamcall_once.h"
 
 #define WHERE_BYTES 64
 #define ENTRY_STATE_SHIFT 8
@@ -30,30 +31,38 @@ static struct tdx_status entry_call(const struct td *td, enum tdh_leaf leaf, gfn
     return seamcall_short(leaf, &regs);
 }
 
-static enum error entry_error(struct tdx_status status, enum tdh_leaf leaf, gfn_t frame,
-                              enum level level)
+__attribute__((noinline)) static enum error
+entry_refusal(struct tdx_status status, enum tdh_leaf leaf, gfn_t frame, enum level level)
 {
-    if (status.raw == 0)
-        return OK;
     char where[WHERE_BYTES];
     format_string(where, sizeof where, "GPA 0x%llx, level %u",
                   (unsigned long long)gfn_to_gpa(frame).raw, level);
     return tdx_status_error(status, leaf, where);
 }
 
-/* Gives `page` (R8) to a leaf that puts it into the entry; a refusal leaves it ours. */
-static enum error entry_fill(struct td *td, enum tdh_leaf leaf, gfn_t frame, enum level level,
-                             hpa_t page, struct page_cache *pairs)
+static inline enum error entry_error(struct tdx_status status, enum tdh_leaf leaf, gfn_t frame,
+                                     enum level level)
 {
-    struct tdx_regs regs;
+    return status.raw == 0 ? OK : entry_refusal(status, leaf, frame, level);
+}
+
+/* Gives `page` (R8) to a leaf that puts it into the entry; a refusal leaves it ours. */
+__attribute__((always_inline)) static inline enum error entry_fill(struct td *td,
+                                                                   enum tdh_leaf leaf, gfn_t frame,
+                                                                   enum level level, hpa_t page,
+                                                                   struct page_cache *pairs)
+{
     /* A table is one page whatever the level of the entry that points to it. */
     enum level given = leaf == TDH_MEM_SEPT_ADD ? LEVEL_4K : level;
-    entry_operands(&regs, td, frame, level);
-    regs.gpr[GPR_R8] = page.raw;
     enum error error = page_hand_over(page, given, pairs);
     if (error)
         return error;
-    error = entry_error(seamcall(leaf, &regs), leaf, frame, level);
+    struct tdx_short regs = {
+        .rax = leaf, .rcx = operand_entry(frame, level), .rdx = td->tdr.raw, .r8 = page.raw};
+    struct tdx_status status = seamcall_once(leaf, true, (union seamcall_registers){.few = &regs});
+    if (status.raw == 0)
+        return OK;
+    error = entry_error(status, leaf, frame, level);
     if (error)
         page_keep(page, given, pairs);
     return error;

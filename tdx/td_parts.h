@@ -14,9 +14,12 @@ extern const struct mirror_ops td_mirror_ops;
  */
 enum error td_vcpu_flush(struct td_vcpu *vcpu);
 
-/* Before an entry on this processor: takes the vCPU from where it last ran, aims its interrupts. */
-enum error td_vcpu_prepare(struct td_vcpu *vcpu);
-/* Before an entry, interrupts disabled: notifies of what was posted while the vCPU was out. */
+/* To this processor: takes the vCPU from where it last ran, aims its interrupts. */
+enum error td_vcpu_move(struct td_vcpu *vcpu);
+/*
+ * Before an entry, interrupts disabled, where the vCPU wants it: notifies of what was posted while
+ * it was out.
+ */
 void td_vcpu_notify_self(struct td_vcpu *vcpu);
 
 /* Kicks every vCPU that is in the guest and waits until each has left at least once. */

@@ -64,6 +64,7 @@ static void vcpu_reset(struct td *td, struct td_vcpu *vcpu)
     for (u32 i = 0; i < TDVPS_PAGES_MAX; i++)
         vcpu->tdcx[i] = HPA_NONE;
     vcpu->cpu = -1;
+    vcpu->wants_notification = tdx_module()->posted_wants_notification;
     vcpu->descriptor = hpa(td->descriptors.raw + vcpu->index * DESCRIPTOR_BYTES);
 }
 
@@ -227,11 +228,9 @@ static void descriptor_aim(struct td_vcpu *vcpu)
     while (old != new && !atomic_compare_exchange_weak(&descriptor->control, &old, new));
 }
 
-enum error td_vcpu_prepare(struct td_vcpu *vcpu)
+enum error td_vcpu_move(struct td_vcpu *vcpu)
 {
     i32 here = (i32)cpu_this()->index;
-    if (vcpu->cpu == here)
-        return OK;
     enum error error = td_vcpu_flush(vcpu);
     if (error)
         return error;
@@ -242,7 +241,6 @@ enum error td_vcpu_prepare(struct td_vcpu *vcpu)
 
 void td_vcpu_notify_self(struct td_vcpu *vcpu)
 {
-    if (tdx_module()->posted_wants_notification &&
-        (atomic_load(&descriptor_of(vcpu)->control) & POSTED_OUTSTANDING))
+    if (atomic_load(&descriptor_of(vcpu)->control) & POSTED_OUTSTANDING)
         apic_send(cpu_this()->apic_id, VECTOR_POSTED);
 }

@@ -46,9 +46,9 @@ bool measure_vm_call(struct vcpu *vcpu);
 
 /*
  * Of a vCPU whose series is open (vcpu->series), right after each VP.ENTER: ends the sample of the
- * last exit, and begins this one's.
+ * last exit, and begins this one's. `called_tsc` is now: from there on time is the measuring's own.
  */
-void measure_td_exit(struct vcpu *vcpu, const struct td_exit *exit);
+void measure_td_exit(struct vcpu *vcpu, const struct td_exit *exit, u64 called_tsc);
 /*
  * The same for a VM, after vmx_enter_measured: `reason` is the exit's, `called_tsc` is when the
  * caller began what it does for measuring alone.

@@ -90,11 +90,12 @@ void memory_mark_private(struct guest_memory *memory, gfn_t start, u64 frames)
     memory->shared_now -= frames;
 }
 
-static bool frame_may_be_private(const struct guest_memory *memory, gfn_t frame)
+static inline bool frame_may_be_private(const struct guest_memory *memory, gfn_t frame)
 {
-    if (frame.raw >= LAYOUT_FIRMWARE / PAGE_BYTES && frame.raw < LAYOUT_FIRMWARE_END / PAGE_BYTES)
+    if (memory_frame_is_ram(memory, frame) && !memory_frame_is_shared(memory, frame))
         return true;
-    return memory_frame_is_ram(memory, frame) && !memory_frame_is_shared(memory, frame);
+    return frame.raw >= LAYOUT_FIRMWARE / PAGE_BYTES &&
+           frame.raw < LAYOUT_FIRMWARE_END / PAGE_BYTES;
 }
 
 /* The whole block of 2 MiB. */
@@ -113,11 +114,16 @@ static gfn_t block_of(gfn_t frame)
     return gfn(align_down(frame.raw, BLOCK_PAGES));
 }
 
-void memory_note_private(struct vm *vm)
+static inline void note_private(struct vm *vm)
 {
     u64 now = mirror_private_pages(&vm->td.mirror);
     if (now > vm->memory.private_most)
         vm->memory.private_most = now;
+}
+
+void memory_note_private(struct vm *vm)
+{
+    note_private(vm);
 }
 
 /* Maps what is absent of [start, end); a frame that fails here will fault itself. */
@@ -150,47 +156,64 @@ static enum error map_block(struct vcpu *vcpu, gfn_t block)
 }
 
 /* A guest that accepts a small page of a large one that is pending would fault for ever. */
-static enum error map_small(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind)
+__attribute__((noinline)) static enum error split_pending(struct vcpu *vcpu, gfn_t frame)
 {
-    struct vm *vm = vcpu->vm;
+    struct mirror *mirror = &vcpu->vm->td.mirror;
     enum level level;
+    if (hpa_is_none(mirror_lookup(mirror, frame, &level)) || level == LEVEL_4K)
+        return OK;
+    return mirror_demote(mirror, &vcpu->caches, frame, LEVEL_4K);
+}
+
+static inline enum error map_small(struct vm *vm, struct vcpu *vcpu, gfn_t frame,
+                                   enum fault_kind kind)
+{
     u32 cached = vcpu->caches.private_pages.count;
     enum error e = mirror_map(&vm->td.mirror, &vcpu->caches, frame, LEVEL_4K);
     /* A page that is gone from the cache is mapped: nothing large was in the way. */
     if (e || kind != FAULT_ACCEPT_4K || vcpu->caches.private_pages.count + 1 == cached)
         return e;
-    if (hpa_is_none(mirror_lookup(&vm->td.mirror, frame, &level)) || level == LEVEL_4K)
-        return OK;
-    return mirror_demote(&vm->td.mirror, &vcpu->caches, frame, LEVEL_4K);
+    return split_pending(vcpu, frame);
+}
+
+static inline enum error fault_small(struct vm *vm, struct vcpu *vcpu, gfn_t frame,
+                                     enum fault_kind kind)
+{
+    enum error e = map_small(vm, vcpu, frame, kind);
+    if (e)
+        return e;
+    vm->memory.faulted++;
+    if (kind == FAULT_ACCEPT_4K && vm->memory.ahead) {
+        u64 ahead = frame.raw + FAULT_AHEAD_PAGES;
+        u64 block_end = block_of(frame).raw + BLOCK_PAGES;
+        map_ahead(vcpu, frame.raw + 1, ahead < block_end ? ahead : block_end);
+    }
+    return OK;
+}
+
+__attribute__((noinline)) static enum error fault_large(struct vcpu *vcpu, gfn_t frame)
+{
+    gfn_t block = block_of(frame);
+    enum error e = map_block(vcpu, block);
+    vcpu->vm->memory.large_wanted += e != ERR_BUSY;
+    vcpu->vm->memory.large_mapped += e == OK;
+    if (e == OK || e == ERR_BUSY)
+        return e;
+    e = fault_small(vcpu->vm, vcpu, frame, FAULT_ACCEPT_2M);
+    if (!e)
+        map_ahead(vcpu, block.raw, block.raw + BLOCK_PAGES);
+    return e;
 }
 
 enum error memory_fault(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind)
 {
     struct vm *vm = vcpu->vm;
-    u64 block = block_of(frame).raw;
-    u64 block_end = block + BLOCK_PAGES;
-    u64 ahead = frame.raw + FAULT_AHEAD_PAGES;
+    enum error e = ERR_RANGE;
     lock_share(&vm->memory.lock);
-    enum error e = frame_may_be_private(&vm->memory, frame) ? OK : ERR_RANGE;
-    bool mapped = false;
-    if (!e && kind == FAULT_ACCEPT_2M) {
-        enum error large = map_block(vcpu, gfn(block));
-        vm->memory.large_wanted += large != ERR_BUSY;
-        vm->memory.large_mapped += large == OK;
-        mapped = large == OK;
-        if (large == ERR_BUSY)
-            e = ERR_BUSY;
-    }
-    if (!e && !mapped) {
-        e = map_small(vcpu, frame, kind);
-        vm->memory.faulted += e == OK;
-        if (!e && kind == FAULT_ACCEPT_2M)
-            map_ahead(vcpu, block, block_end);
-        else if (!e && kind == FAULT_ACCEPT_4K && vm->memory.ahead)
-            map_ahead(vcpu, frame.raw + 1, ahead < block_end ? ahead : block_end);
-    }
+    if (frame_may_be_private(&vm->memory, frame))
+        e = kind == FAULT_ACCEPT_2M ? fault_large(vcpu, frame) : fault_small(vm, vcpu, frame, kind);
     if (!e)
-        memory_note_private(vm);
+        note_private(vm);
     lock_unshare(&vm->memory.lock);
     return e;
 }

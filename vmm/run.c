@@ -32,13 +32,17 @@ const char *td_exit_kind_name(unsigned kind)
     return kind < TD_EXIT_KINDS ? kind_names[kind] : "?";
 }
 
-static void flush_if_wanted(struct vcpu *vcpu)
+static void flush_now(struct vcpu *vcpu)
 {
-    if (!vcpu->flush_wanted)
-        return;
     if (invept(INVEPT_ALL, 0)) /* pages that the guest may still reach would be used again */
         panic("INVEPT of all contexts failed on processor %u", cpu_this()->index);
     vcpu->flush_wanted = false;
+}
+
+static inline void flush_if_wanted(struct vcpu *vcpu)
+{
+    if (vcpu->flush_wanted)
+        flush_now(vcpu);
 }
 
 void vm_flush_shared(struct vcpu *vcpu)
@@ -56,6 +60,14 @@ void vm_flush_shared(struct vcpu *vcpu)
             cpu_relax();
         }
     }
+}
+
+/* Nothing is due, and the processor's timer is armed for what will be: true on most exits. */
+static inline bool time_is_served(const struct vcpu *vcpu)
+{
+    u64 due = atomic_load_explicit(&vcpu->due_tsc, memory_order_relaxed);
+    return tsc_read() < due && vcpu->lapic.deadline == vcpu->deadline_guest &&
+           vcpu->lapic.count_end_tsc == vcpu->armed_count_end;
 }
 
 /* The host TSC at which the guest's timer expires; 0: it is not armed. */
@@ -87,7 +99,7 @@ static void serve_poll(struct vcpu *vcpu, u64 now)
 }
 
 /* What is due on this processor: the guest's timer, the console. */
-static void serve_time(struct vcpu *vcpu)
+static void serve_due(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
     u64 now = tsc_read(), deadline = timer_deadline(vcpu);
@@ -96,7 +108,6 @@ static void serve_time(struct vcpu *vcpu)
         vcpu_post(vcpu, vector);
     if (vcpu->index == 0 && now >= vm->poll_tsc)
         serve_poll(vcpu, now);
-    log_pump();
 }
 
 /* Arms the processor's timer for what comes next; the same time is not armed twice. */
@@ -106,11 +117,23 @@ static void arm_timer(struct vcpu *vcpu)
     u64 deadline = timer_deadline(vcpu);
     if (deadline && (!next || deadline < next))
         next = deadline;
+    vcpu->armed_count_end = vcpu->lapic.count_end_tsc;
+    atomic_store_explicit(&vcpu->due_tsc, next ? next : ~0ull, memory_order_relaxed);
     bool has_fired = vcpu->timer_tsc && tsc_read() >= vcpu->timer_tsc;
     if (next == vcpu->timer_tsc && !has_fired)
         return;
     vcpu->timer_tsc = next;
     apic_timer_arm(next);
+}
+
+/* Before the guest runs: what is due, and the timer for what comes next. */
+static inline void serve_time(struct vcpu *vcpu)
+{
+    if (!time_is_served(vcpu)) {
+        serve_due(vcpu);
+        arm_timer(vcpu);
+    }
+    log_pump();
 }
 
 static bool is_blocked_for_good(struct vcpu *vcpu)
@@ -139,7 +162,8 @@ static void halt(struct vcpu *vcpu)
     vcpu->halted = true;
     while (!vm_has_ended(vm)) {
         flush_if_wanted(vcpu);
-        serve_time(vcpu);
+        serve_due(vcpu);
+        log_pump();
         if (!is_blocked_for_good(vcpu) && td_vcpu_interrupt_is_pending(&vcpu->td))
             break;
         if (vm_has_ended(vm))
@@ -254,10 +278,9 @@ void vcpu_run(void *argument)
         struct td_exit exit;
         flush_if_wanted(vcpu);
         serve_time(vcpu);
-        arm_timer(vcpu);
         td_vcpu_enter(&vcpu->td, &exit);
         if (vcpu->series)
-            measure_td_exit(vcpu, &exit);
+            measure_td_exit(vcpu, &exit, tsc_read());
         if (exit.kind < TD_EXIT_KINDS)
             vcpu->exits[exit.kind]++;
         serve_exit(vcpu, &exit);
@@ -268,6 +291,7 @@ void vcpu_run(void *argument)
     }
     apic_timer_arm(0);
     vcpu->timer_tsc = 0;
+    vcpu->due_tsc = 0;
     vcpu->running = false;
     vcpu->flush_wanted = false;
 }

@@ -39,6 +39,12 @@ struct vcpu {
     struct lapic lapic;
     u64 deadline_guest, deadline_host; /* lapic.deadline, and when that is here */
     u64 timer_tsc;                     /* what the processor's timer is armed for; 0: not */
+    /*
+     * Until then, with the guest's timer as it is, time asks for nothing; 0: look again. Others
+     * write it where they change vm->poll_tsc.
+     */
+    _Atomic u64 due_tsc;
+    u64 armed_count_end; /* lapic.count_end_tsc of that */
     enum vcpu_wish {
         VCPU_RUN,
         VCPU_HALT,                    /* until an interrupt */

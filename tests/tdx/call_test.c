@@ -55,19 +55,21 @@ static void every_register_goes_in_and_comes_back(void **state)
     }
 }
 
-static void three_registers_go_in_and_come_back(void **state)
+static void few_registers_go_in_and_come_back(void **state)
 {
     (void)state;
-    struct tdx_short regs = {.rax = 0x11, .rcx = 0x2222, .rdx = 0x333333};
+    struct tdx_short regs = {.rax = 0x11, .rcx = 0x2222, .rdx = 0x333333, .r8 = 0x44};
     entry_carry = 0;
     assert_false(tdx_call_short(&regs));
     assert_int_equal(entry_seen[GPR_RAX], 0x11);
     assert_int_equal(entry_seen[GPR_RCX], 0x2222);
     assert_int_equal(entry_seen[GPR_RDX], 0x333333);
+    assert_int_equal(entry_seen[GPR_R8], 0x44);
     assert_int_equal(entry_seen[GPR_RSP] % 16, 8);
     assert_int_equal(regs.rax, ~0x11ull);
     assert_int_equal(regs.rcx, ~0x2222ull);
     assert_int_equal(regs.rdx, ~0x333333ull);
+    assert_int_equal(regs.r8, ~0x44ull);
     entry_carry = 1;
     assert_true(tdx_call_short(&regs));
     entry_carry = 0;
@@ -161,7 +163,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_register_goes_in_and_comes_back),
-        cmocka_unit_test(three_registers_go_in_and_come_back),
+        cmocka_unit_test(few_registers_go_in_and_come_back),
         cmocka_unit_test(a_row_of_operands_is_called_until_an_answer_is_not_0),
         cmocka_unit_test(carry_is_told),
         cmocka_unit_test(a_seamcall_that_faults_is_a_status),

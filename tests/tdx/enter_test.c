@@ -127,7 +127,7 @@ static void a_violation_of_an_accept_says_the_levels(void **state)
 static void a_vmcall_passes_registers_both_ways(void **state)
 {
     (void)state;
-    struct td_exit exit;
+    struct td_exit exit = {};
     answer.gpr[GPR_RAX] = EXIT_TDCALL;
     answer.gpr[GPR_RCX] = 0xfc00;
     answer.gpr[GPR_R11] = 30;

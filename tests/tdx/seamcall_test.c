@@ -32,10 +32,12 @@ bool tdx_call_short(struct tdx_short *few)
     regs.gpr[GPR_RAX] = few->rax;
     regs.gpr[GPR_RCX] = few->rcx;
     regs.gpr[GPR_RDX] = few->rdx;
+    regs.gpr[GPR_R8] = few->r8;
     bool was_carry = tdx_call(&regs);
     few->rax = regs.gpr[GPR_RAX];
     few->rcx = regs.gpr[GPR_RCX];
     few->rdx = regs.gpr[GPR_RDX];
+    few->r8 = regs.gpr[GPR_R8];
     return was_carry;
 }
 

@@ -101,7 +101,7 @@ void page_free_level(hpa_t page, enum level level)
     pages_free(page, level_pages(level));
 }
 
-enum error page_cache_fill(struct page_cache *cache)
+enum error page_cache_fill_now(struct page_cache *cache)
 {
     (void)cache;
     return OK;
@@ -168,11 +168,6 @@ enum error mirror_remove_range(struct mirror *mirror, struct vcpu_caches *caches
         mirror->stats.leaves[LEVEL_4K]--;
     }
     return OK;
-}
-
-u64 mirror_private_pages(const struct mirror *mirror)
-{
-    return mirror->stats.leaves[LEVEL_4K];
 }
 
 enum error mirror_demote(struct mirror *mirror, struct vcpu_caches *caches, gfn_t frame,

@@ -157,7 +157,7 @@ static void exits(enum td_exit_kind kind, u64 vmm_ticks, u64 module_ticks)
     fakes.clock.enter_tsc = fakes.clock.return_tsc + vmm_ticks + module_ticks + slack;
     fakes.clock.return_tsc = fakes.clock.enter_tsc + guest_ticks;
     struct td_exit exit = {.kind = kind};
-    measure_td_exit(vcpu, &exit);
+    measure_td_exit(vcpu, &exit, tsc_read());
 }
 
 static void a_series_counts_its_own_exits_alone(void **state)

@@ -135,10 +135,7 @@ u32 vmx_ept_features(void)
     return EPT_FEATURE_2M;
 }
 
-bool pamt_is_dynamic(void)
-{
-    return false;
-}
+bool pamt_dynamic;
 
 enum error mirror_audit(struct mirror *mirror, char message[AUDIT_MESSAGE_BYTES])
 {
