@@ -6,6 +6,7 @@
 #include "boot/cpu.h"
 #include "boot/interrupts.h"
 #include "boot/log.h"
+#include "boot/machine.h"
 #include "boot/time.h"
 #include "boot/vmx.h"
 #include "boot/x86.h"
@@ -307,6 +308,19 @@ static void a_later_deadline_arms_the_processor_s_timer(void **state)
     assert_int_equal(fakes.posts, 0);
 }
 
+static void a_count_arms_the_processor_s_timer(void **state)
+{
+    (void)state;
+    static const struct machine fast = {.tsc_hz = 1ull << 40};
+    machine_set(&fast);
+    next_wrmsr(0x832, 0xec);
+    next_wrmsr(0x838, ~0u);
+    next(TD_EXIT_RETRY);
+    ends(VM_END_BY_USER);
+    assert_true(vcpu->lapic.count_end_tsc != 0);
+    assert_true(armed_most == vcpu->lapic.count_end_tsc);
+}
+
 static void the_console_is_polled_when_it_is_time(void **state)
 {
     (void)state;
@@ -333,6 +347,7 @@ int main(void)
         TEST(halting_for_good_ends_the_guest),
         TEST(the_timer_is_armed_and_its_vector_posted),
         TEST(a_later_deadline_arms_the_processor_s_timer),
+        TEST(a_count_arms_the_processor_s_timer),
         TEST(the_console_is_polled_when_it_is_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
