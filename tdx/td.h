@@ -96,8 +96,7 @@ struct td_exit {
     u32 reason;
     u64 qualification;
     enum td_exit_detail detail;
-    enum level accept_level, entry_level; /* TD_EXIT_DETAIL_ACCEPT: what the guest asked for, and
-                                             where in the external table that ended */
+    enum level accept_level; /* TD_EXIT_DETAIL_ACCEPT: what the guest asked for */
     gpa_t address;
     u32 interrupt_info;
 };

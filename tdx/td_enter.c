@@ -11,7 +11,6 @@
 #define DETAIL_MASK 0xfu
 /* TD_EXIT_DETAIL_ACCEPT, in the extended exit qualification. */
 #define ACCEPT_LEVEL_SHIFT 32
-#define ACCEPT_ENTRY_LEVEL_SHIFT 35
 #define ACCEPT_LEVEL_MASK 7u
 
 static enum td_exit_kind reason_kind(const struct td_exit *exit)
@@ -67,7 +66,6 @@ static inline void exit_decode(const struct td_vcpu *vcpu, struct tdx_status sta
     exit->qualification = (u32)gpr[GPR_RCX];
     exit->detail = gpr[GPR_RDX] & DETAIL_MASK;
     exit->accept_level = gpr[GPR_RDX] >> ACCEPT_LEVEL_SHIFT & ACCEPT_LEVEL_MASK;
-    exit->entry_level = gpr[GPR_RDX] >> ACCEPT_ENTRY_LEVEL_SHIFT & ACCEPT_LEVEL_MASK;
     exit->address = gpa(gpr[GPR_R8]);
     exit->interrupt_info = (u32)gpr[GPR_R9];
     if (status.raw == EXIT_EPT_VIOLATION) {

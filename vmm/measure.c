@@ -134,8 +134,8 @@ static void series_add(struct measure_series *series, u64 end_tsc, u64 module_ti
  * The guest was entered at `enter_tsc` and came back at `return_tsc`; what we did since
  * `called_tsc` is no part of the sample that begins.
  */
-static void take_exit(struct measure_series *series, enum measure_exit exit, u64 enter_tsc,
-                      u64 return_tsc, u64 called_tsc)
+static inline void take_exit(struct measure_series *series, enum measure_exit exit, u64 enter_tsc,
+                             u64 return_tsc, u64 called_tsc)
 {
     u64 module_ticks = seamcall_clock()->module_ticks;
     if (series->in_exit)
