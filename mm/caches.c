@@ -73,6 +73,7 @@ static void large_fill(struct page_cache *cache)
 
 enum error page_cache_fill_now(struct page_cache *cache)
 {
+    cache->refills++;
     if (cache->level == LEVEL_4K)
         small_fill(cache);
     else
@@ -110,6 +111,21 @@ void vcpu_caches_drain(struct vcpu_caches *caches)
     page_cache_drain(&caches->direct_tables);
     page_cache_drain(&caches->shared_pages);
     page_cache_drain(&caches->shared_large);
+}
+
+struct caches_stats vcpu_caches_statistics(const struct vcpu_caches *caches)
+{
+    const struct page_cache *all[] = {
+        &caches->mirror_tables, &caches->external_tables, &caches->private_pages,
+        &caches->private_large, &caches->metadata_pages,  &caches->direct_tables,
+        &caches->shared_pages,  &caches->shared_large,
+    };
+    struct caches_stats stats = {0};
+    for (u32 i = 0; i < ARRAY_LENGTH(all); i++) {
+        stats.pages += all[i]->count * level_pages(all[i]->level);
+        stats.refills += all[i]->refills;
+    }
+    return stats;
 }
 
 void page_cache_return(struct page_cache *cache, hpa_t page)

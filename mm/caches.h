@@ -25,6 +25,7 @@ struct page_cache {
     hpa_t pages[PAGE_CACHE_CAPACITY];
     u32 count;
     u32 minimum, capacity; /* a fill that is needed guarantees the first, goes up to the second */
+    u32 refills;           /* fills that were needed, ever */
     enum page_owner owner;
     enum level level;
 };
@@ -47,6 +48,11 @@ void vcpu_caches_init(struct vcpu_caches *caches, u32 metadata_pages);
  * stays.
  */
 enum error vcpu_caches_fill(struct vcpu_caches *caches);
+/* Pages in all of them, as many of 4 KiB; and their refills. */
+struct caches_stats {
+    u64 pages, refills;
+};
+struct caches_stats vcpu_caches_statistics(const struct vcpu_caches *caches);
 /* Gives every page back to the allocator. */
 void vcpu_caches_drain(struct vcpu_caches *caches);
 

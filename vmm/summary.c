@@ -41,6 +41,9 @@ void summary_collect(struct vm_result *result, struct vm *vm)
         for (u32 k = 0; k < VMCALL_ROWS; k++)
             result->vmcalls[k] += vcpu->vmcalls[k];
         result->msrs_refused += vcpu->msrs_refused;
+        struct caches_stats caches = vcpu_caches_statistics(&vcpu->caches);
+        result->caches.pages += caches.pages;
+        result->caches.refills += caches.refills;
     }
 }
 
@@ -93,6 +96,8 @@ static void print_memory(const struct vm *vm, const struct vm_result *result)
         "%llu pending",
         (number)mirror->audited_mapped, (number)mirror->audited_pending);
     print_sizes(vm, result);
+    log_line("summary: caches: %llu refills, %llu pages in them at the end",
+             (number)result->caches.refills, (number)result->caches.pages);
     log_line("summary: accepts of 2 MiB: %llu asked for, %llu mapped by one page",
              (number)memory->large_wanted, (number)memory->large_mapped);
     log_line("summary: shared pages: %llu at the end, %llu at most", (number)result->shared_pages,

@@ -11,6 +11,7 @@ struct vm_result {
     enum error destroyed; /* vm_destroy's result */
     char audit_message[AUDIT_MESSAGE_BYTES];
     u64 private_pages, shared_pages;
+    struct caches_stats caches;                  /* of all vCPUs */
     u64 leaves[MIRROR_LEAF_LEVELS], tables;      /* just before the teardown */
     u64 vmx_pages, vmx_exits[EXIT_REASON_LIMIT]; /* of a VM */
     u64 exits[TD_EXIT_KINDS], vmcalls[VMCALL_ROWS], msrs_refused;

@@ -31,6 +31,10 @@ static void a_cache_under_its_minimum_is_filled_and_no_other(void **state)
     start(512);
     assert_int_equal(vcpu_caches_fill(&caches), OK);
     assert_int_equal(caches.private_pages.count, PAGE_CACHE_CAPACITY);
+    /* Three kinds of table and private pages; nothing large, and no metadata. */
+    struct caches_stats stats = vcpu_caches_statistics(&caches);
+    assert_int_equal(stats.pages, 4 * PAGE_CACHE_CAPACITY);
+    assert_int_equal(stats.refills, 4);
     for (u32 i = PAGE_CACHE_CAPACITY; i > PAGE_CACHE_MINIMUM; i--)
         page_free(page_cache_take(&caches.private_pages));
     assert_int_equal(vcpu_caches_fill(&caches), OK);
@@ -39,6 +43,7 @@ static void a_cache_under_its_minimum_is_filled_and_no_other(void **state)
     assert_int_equal(page_owner(page), PAGE_PRIVATE);
     assert_int_equal(vcpu_caches_fill(&caches), OK);
     assert_int_equal(caches.private_pages.count, PAGE_CACHE_CAPACITY);
+    assert_int_equal(vcpu_caches_statistics(&caches).refills, 5);
     /* No room: it goes to the allocator. */
     page_cache_return(&caches.private_pages, page);
     assert_int_equal(page_owner(page), PAGE_FREE);
