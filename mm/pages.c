@@ -273,19 +273,6 @@ enum error page_allocate_level(enum page_owner owner, enum level level, hpa_t *p
     return level == LEVEL_4K ? page_allocate(owner, page) : block_allocate(owner, page);
 }
 
-bool page_allocate_at(enum page_owner owner, hpa_t page)
-{
-    ASSERT(owner != PAGE_FREE && owner < PAGE_OWNER_KINDS);
-    lock_take(&pages_lock);
-    struct zone *zone = zone_of(page);
-    u64 index = index_of(zone, page);
-    bool is_free = zone->owners[index] == PAGE_FREE;
-    if (is_free)
-        page_claim(zone, index, owner);
-    lock_release(&pages_lock);
-    return is_free;
-}
-
 enum error page_allocate_zeroed(enum page_owner owner, hpa_t *page)
 {
     enum error error = page_allocate(owner, page);

@@ -35,8 +35,6 @@ void pages_add_range(hpa_t start, hpa_t end);
 enum error page_allocate(enum page_owner owner, hpa_t *page);
 /* Up to `count` pages, with the lock taken once; the number that there were. */
 u32 pages_allocate_some(enum page_owner owner, hpa_t *pages, u32 count);
-/* That very page; false: it is not free. */
-bool page_allocate_at(enum page_owner owner, hpa_t page);
 /* One page of zeros. */
 enum error page_allocate_zeroed(enum page_owner owner, hpa_t *page);
 /* `count` contiguous pages, the first aligned to `align_pages` (a power of two). */

@@ -228,7 +228,7 @@ static void allocate_any(void)
     enum page_owner owner = PAGE_VMM + (enum page_owner)any(PAGE_LEAKED - PAGE_VMM);
     hpa_t page, some[8];
     u64 count = 1 + any(8);
-    switch (any(5)) {
+    switch (any(4)) {
     case 0:
         if (page_allocate(owner, &page) == OK)
             take(page, 1, owner);
@@ -247,19 +247,10 @@ static void allocate_any(void)
         else
             assert_false(free_run_exists(count, 4));
         break;
-    case 3:
+    default:
         count = pages_allocate_some(owner, some, (u32)count);
         for (u64 i = 0; i < count; i++)
             take(some[i], 1, owner);
-        break;
-    default:
-        count = any(PAGES);
-        if (count >= 700 && count < 1000)
-            break; /* no memory there */
-        bool is_free = owners[count] == PAGE_FREE;
-        assert_int_equal(page_allocate_at(owner, at(count)), is_free);
-        if (is_free)
-            take(at(count), 1, owner);
     }
 }
 
