@@ -26,37 +26,6 @@ bool tdx_call(struct tdx_regs *regs)
     return carry;
 }
 
-bool tdx_call_short(struct tdx_short *few)
-{
-    struct tdx_regs regs = {};
-    regs.gpr[GPR_RAX] = few->rax;
-    regs.gpr[GPR_RCX] = few->rcx;
-    regs.gpr[GPR_RDX] = few->rdx;
-    regs.gpr[GPR_R8] = few->r8;
-    bool was_carry = tdx_call(&regs);
-    few->rax = regs.gpr[GPR_RAX];
-    few->rcx = regs.gpr[GPR_RCX];
-    few->rdx = regs.gpr[GPR_RDX];
-    few->r8 = regs.gpr[GPR_R8];
-    return was_carry;
-}
-
-bool tdx_call_each(struct tdx_each *each)
-{
-    bool was_carry = false;
-    do {
-        struct tdx_short few = {.rax = each->leaf, .rcx = each->operand};
-        was_carry = tdx_call_short(&few);
-        each->status = few.rax;
-        if (was_carry || few.rax)
-            break;
-        each->operand += each->step;
-    } while (--each->left);
-    return was_carry;
-}
-
-void tdx_entry_idle(void) {}
-
 static int start(void **state)
 {
     (void)state;

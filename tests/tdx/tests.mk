@@ -4,14 +4,14 @@
 HOST_TESTS += seamcall spans tdmr start
 
 seamcall_TEST := tests/tdx/seamcall_test.c
-seamcall_SOURCES := tdx/seamcall.c tdx/status.c
+seamcall_SOURCES := tdx/seamcall.c tdx/status.c tests/tdx/call_forms.c
 
 spans_TEST := tests/tdx/spans_test.c
 spans_SOURCES := tdx/spans.c
 
 # The machine around the driver, and a module that agrees to everything.
 TDX_TEST_MACHINE := tests/tdx/environment.c boot/machine.c boot/lock.c mm/pages.c mm/free_map.c
-TDX_TEST_FAKE := tests/tdx/fake_module.c
+TDX_TEST_FAKE := tests/tdx/fake_module.c tests/tdx/call_forms.c
 TDX_START := tdx/seamcall.c tdx/status.c tdx/module.c tdx/hardware.c tdx/platform.c \
              tdx/module_fields.c tdx/packages.c tdx/keys.c tdx/tdmr.c tdx/spans.c tdx/handover.c \
              tdx/pamt.c tdx/pamt_audit.c mm/caches.c
@@ -42,14 +42,16 @@ HOST_TESTS += soft_life
 SOFT_CORE := $(filter-out tdx/soft/seam.c tdx/soft/processor.c tdx/soft/offsets.c, \
                $(wildcard tdx/soft/*.c))
 
+SOFT_LIFE := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.c \
+             tests/tdx/call_forms.c $(wildcard mm/mirror*.c) boot/names.c $(SOFT_CORE)
+
 soft_life_TEST := tests/tdx/soft_life_test.c
-soft_life_SOURCES := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.c \
-                     $(wildcard mm/mirror*.c) boot/names.c $(SOFT_CORE)
+soft_life_SOURCES := $(SOFT_LIFE)
 
 HOST_TESTS += pamt
 
 pamt_TEST := tests/tdx/pamt_test.c
-pamt_SOURCES := $(soft_life_SOURCES)
+pamt_SOURCES := $(SOFT_LIFE)
 
 HOST_TESTS += call
 
@@ -62,10 +64,6 @@ $(BUILD)/host/tdx/seamcall.asm.o: tdx/seamcall.asm
 	$(NASM) -f elf64 -Wall $< -o $@
 
 HOST_TESTS += walks
-
-SOFT_LIFE := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.c mm/caches.c \
-             $(wildcard mm/mirror*.c) boot/names.c \
-             $(SOFT_CORE)
 
 walks_TEST := tests/tdx/walks_test.c
 walks_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c tests/tdx/walk_ops.c tests/tdx/walk_run.c \
