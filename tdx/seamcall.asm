@@ -12,6 +12,28 @@ extern tdx_entry
 ; Upper half of a status that no module answers (TDX_STATUS_SEAMCALL_*).
 %define SEAMCALL_FAULTED 0x8000ff0000000000
 
+; What a C function must keep, and the pointer in RDI: seven pushes, so that RSP is 16-byte aligned
+; at the call.
+%macro registers_keep 0
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    push rdi
+%endmacro
+; The way back, once RDI is popped.
+%macro registers_return 0
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    ret
+%endmacro
+
 section .text
 
 ; bool tdx_call(struct tdx_regs *regs)
@@ -19,13 +41,7 @@ section .text
 ; True if it came back with carry set. Clobbers what a C function may.
 global tdx_call:function hidden
 tdx_call:
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
-    push rdi                    ; seven pushes: RSP is 16-byte aligned at the call
+    registers_keep
 
     mov rax, rdi
     mov rcx, SLOT(rax, 1)
@@ -62,25 +78,13 @@ tdx_call:
     movzx eax, al
 
     pop rdi
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    ret
+    registers_return
 
 ; bool tdx_call_short(struct tdx_short *regs)
 ; The same for RAX, RCX, RDX and R8 alone: what else the callee changes is lost.
 global tdx_call_short:function hidden
 tdx_call_short:
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
-    push rdi
+    registers_keep
     mov rax, SLOT(rdi, 0)
     mov rcx, SLOT(rdi, 1)
     mov rdx, SLOT(rdi, 2)
@@ -93,26 +97,14 @@ tdx_call_short:
     mov SLOT(rdi, 3), r8
     setc al
     movzx eax, al
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    ret
+    registers_return
 
 ; bool tdx_call_each(struct tdx_each *each)
 ; Calls with RAX = leaf, RCX = operand (RDX = 0), once for each operand, as long as the answer is 0:
 ; then operand and left say where it stopped, and status what the last call answered.
 global tdx_call_each:function hidden
 tdx_call_each:
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
-    push rdi
+    registers_keep
 .next:
     mov rax, SLOT(rdi, 0)
     mov rcx, SLOT(rdi, 1)
@@ -132,13 +124,7 @@ tdx_call_each:
     setc al
     movzx eax, al
     pop rdi
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    ret
+    registers_return
 
 ; void tdx_entry_idle(void): a module that does nothing, and does it well.
 global tdx_entry_idle:function hidden

@@ -208,19 +208,15 @@ struct tdx_status seamcall_each(struct tdx_each *each)
 {
     if (atomic_load_explicit(&seamcall_injections, memory_order_acquire))
         return each_injected(each);
-    struct seamcall_count *count = &seamcall_count_table[each->leaf];
     u64 left = each->left, start = seamcall_is_measured ? tsc_read() : 0;
     bool carry = tdx_call_each(each);
     struct tdx_status status = {carry ? TDX_STATUS_NO_MODULE : each->status};
     u64 calls = left - each->left + (status.raw != 0);
     if (seamcall_is_measured)
         seamcall_clocks[cpu_this()->index].module_ticks += tsc_read() - start - calls * each_ticks;
-    atomic_fetch_add_explicit(&count->calls, calls, memory_order_relaxed);
-    if (tdx_status_is_error(status)) {
-        atomic_fetch_add_explicit(&count->failures, 1, memory_order_relaxed);
-        if (tdx_status_is_busy(status))
-            atomic_fetch_add_explicit(&count->busy, 1, memory_order_relaxed);
-    }
+    atomic_fetch_add_explicit(&seamcall_count_table[each->leaf].calls, calls, memory_order_relaxed);
+    if (tdx_status_is_error(status))
+        seamcall_failure_count((enum tdh_leaf)each->leaf, status);
     return status;
 }
 
