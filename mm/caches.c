@@ -2,8 +2,6 @@
 #include "mm/caches.h"
 
 #include "boot/assert.h"
-#include "boot/phys.h"
-#include "boot/string.h"
 
 void vcpu_caches_init(struct vcpu_caches *caches, u32 metadata_pages)
 {
@@ -44,12 +42,6 @@ static bool starts_zeroed(const struct page_cache *cache)
 {
     return cache->owner == PAGE_MIRROR_TABLE || cache->owner == PAGE_DIRECT_TABLE ||
            cache->owner == PAGE_SHARED;
-}
-
-static void page_zero(hpa_t page, enum level level)
-{
-    for (u64 i = 0; i < level_pages(level); i++)
-        memset(phys_to_virt(hpa(page.raw + i * PAGE_BYTES)), 0, PAGE_BYTES);
 }
 
 static void small_fill(struct page_cache *cache)

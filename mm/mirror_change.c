@@ -12,6 +12,8 @@ static enum error step_once(const struct change *change, enum change_step step,
     switch (step) {
     case STEP_BLOCK:
         return ops->block(owner, change->frame, change->level);
+    case STEP_TRACK:
+        return ops->track(owner);
     case STEP_UNBLOCK:
         return ops->unblock ? ops->unblock(owner, change->frame, change->level) : ERR_REFUSED;
     case STEP_REMOVE:
@@ -48,15 +50,9 @@ enum error change_step(const struct change *change, enum change_step step,
 
 enum error changes_track(struct mirror *mirror)
 {
+    const struct change all = {.mirror = mirror};
     atomic_fetch_add(&mirror->stats.tracks, 1);
-    enum error error = mirror->ops->track(mirror->owner);
-    if (error != ERR_BUSY)
-        return error;
-    atomic_fetch_add(&mirror->stats.busy, 1);
-    mirror->ops->hold_vcpus(mirror->owner);
-    error = mirror->ops->track(mirror->owner);
-    mirror->ops->release_vcpus(mirror->owner);
-    return error;
+    return change_step(&all, STEP_TRACK, NULL, HPA_NONE);
 }
 
 enum error change_begin(struct change *change)
@@ -81,6 +77,13 @@ bool change_undo(const struct change *change)
     bool unblocked = change_step(change, STEP_UNBLOCK, NULL, HPA_NONE) == OK;
     slot_publish(change->slot, unblocked ? change->old : blocked);
     return unblocked;
+}
+
+void splits_prepare(struct vcpu_caches *caches)
+{
+    (void)page_cache_fill(&caches->mirror_tables);
+    (void)page_cache_fill(&caches->external_tables);
+    (void)page_cache_fill(&caches->metadata_pages);
 }
 
 void table_free(struct mirror *mirror, hpa_t table)

@@ -20,6 +20,7 @@ struct change {
 /* What is asked of the owner. */
 enum change_step {
     STEP_BLOCK,
+    STEP_TRACK, /* of the whole mirror: only `mirror` of the change is looked at */
     STEP_UNBLOCK,
     STEP_REMOVE,
     STEP_UNLINK,
@@ -40,6 +41,9 @@ enum error change_step(const struct change *change, enum change_step step,
                        struct vcpu_caches *caches, hpa_t table);
 /* The way back: present as before, or (false), where the owner cannot unblock it, blocked. */
 bool change_undo(const struct change *change);
+
+/* Before the lock: what splits may need, as far as there is memory; they look whether it is there. */
+void splits_prepare(struct vcpu_caches *caches);
 
 /* Unlinked, and empty: the mirror's table and its external partner go back to the allocator. */
 void table_free(struct mirror *mirror, hpa_t table);

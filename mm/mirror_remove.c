@@ -126,10 +126,7 @@ enum error mirror_remove_range(struct mirror *mirror, struct vcpu_caches *caches
     *done = start;
     if (start.raw > end.raw || end.raw > mirror->frames)
         return ERR_RANGE;
-    /* Only a cut leaf needs them: it looks whether they are there. */
-    (void)page_cache_fill(&caches->mirror_tables);
-    (void)page_cache_fill(&caches->external_tables);
-    (void)page_cache_fill(&caches->metadata_pages);
+    splits_prepare(caches);
     lock_exclude(&mirror->lock);
     enum error error = hpa_is_none(mirror->root) ? ERR_STATE : tables_unblock(mirror, start, end);
     if (!error)

@@ -10,9 +10,7 @@ enum error mirror_demote(struct mirror *mirror, struct vcpu_caches *caches, gfn_
 {
     if (frame.raw >= mirror->frames)
         return ERR_RANGE;
-    (void)page_cache_fill(&caches->mirror_tables);
-    (void)page_cache_fill(&caches->external_tables);
-    (void)page_cache_fill(&caches->metadata_pages);
+    splits_prepare(caches);
     lock_exclude(&mirror->lock);
     enum error error = hpa_is_none(mirror->root) ? ERR_STATE : OK;
     while (!error) {

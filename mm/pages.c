@@ -273,11 +273,17 @@ enum error page_allocate_level(enum page_owner owner, enum level level, hpa_t *p
     return level == LEVEL_4K ? page_allocate(owner, page) : block_allocate(owner, page);
 }
 
+void page_zero(hpa_t page, enum level level)
+{
+    for (u64 i = 0; i < level_pages(level); i++)
+        memset(phys_to_virt(hpa(page.raw + i * PAGE_BYTES)), 0, PAGE_BYTES);
+}
+
 enum error page_allocate_zeroed(enum page_owner owner, hpa_t *page)
 {
     enum error error = page_allocate(owner, page);
     if (!error)
-        memset(phys_to_virt(*page), 0, PAGE_BYTES);
+        page_zero(*page, LEVEL_4K);
     return error;
 }
 

@@ -35,6 +35,8 @@ void pages_add_range(hpa_t start, hpa_t end);
 enum error page_allocate(enum page_owner owner, hpa_t *page);
 /* Up to `count` pages, with the lock taken once; the number that there were. */
 u32 pages_allocate_some(enum page_owner owner, hpa_t *pages, u32 count);
+/* Zeros a page that the VMM can see. */
+void page_zero(hpa_t page, enum level level);
 /* One page of zeros. */
 enum error page_allocate_zeroed(enum page_owner owner, hpa_t *page);
 /* `count` contiguous pages, the first aligned to `align_pages` (a power of two). */
