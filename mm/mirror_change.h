@@ -42,7 +42,8 @@ enum error change_step(const struct change *change, enum change_step step,
 /* The way back: present as before, or (false), where the owner cannot unblock it, blocked. */
 bool change_undo(const struct change *change);
 
-/* Before the lock: what splits may need, as far as there is memory; they look whether it is there. */
+/* Before the lock: what splits may need, as far as there is memory; they look whether it is there.
+ */
 void splits_prepare(struct vcpu_caches *caches);
 
 /* Unlinked, and empty: the mirror's table and its external partner go back to the allocator. */

@@ -3,7 +3,6 @@
 #include "boot/apic.h"
 #include "boot/assert.h"
 #include "boot/phys.h"
-#include "boot/string.h"
 #include "boot/vmx.h"
 #include "vmm/memory.h"
 #include "vmm/run.h"
@@ -13,8 +12,6 @@
 #define CONVERSION_STEP_PAGES 512
 /* Nothing is set aside for a discard: its steps are only for the interrupts' sake. */
 #define DISCARD_STEP_PAGES (64 * MIB / PAGE_BYTES)
-
-#define BLOCK_PAGES level_pages(LEVEL_2M)
 
 /*
  * Shared pages on their way in or out: one of 2 MiB, or some of 4 KiB. The list is a page of the
@@ -55,8 +52,7 @@ static bool list_fill_large(struct page_list *list)
 {
     if (page_allocate_level(PAGE_SHARED, LEVEL_2M, &list->large))
         return false;
-    for (u64 i = 0; i < BLOCK_PAGES; i++)
-        memset(phys_to_virt(hpa(list->large.raw + i * PAGE_BYTES)), 0, PAGE_BYTES);
+    page_zero(list->large, LEVEL_2M);
     return true;
 }
 
@@ -174,13 +170,11 @@ static enum error share_step(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *d
  * A guest takes a block that was emptied in whole pages of 2 MiB again, if no table is left in
  * their place. What refuses, stays: it costs speed alone.
  */
-static void block_tidy(struct vcpu *vcpu, gfn_t start, gfn_t end)
+static void blocks_tidy(struct vcpu *vcpu, gfn_t start, gfn_t end)
 {
-    struct mirror *mirror = &vcpu->vm->td.mirror;
     gfn_t block = gfn(align_up(start.raw, BLOCK_PAGES));
     for (; block.raw + BLOCK_PAGES <= end.raw; block.raw += BLOCK_PAGES)
-        if (mirror_can_promote(mirror, block, LEVEL_2M))
-            (void)mirror_promote(mirror, block, LEVEL_2M);
+        (void)memory_promote_block(vcpu, block);
 }
 
 /*
@@ -223,14 +217,26 @@ static enum error unshare_step(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t 
     ept_free_tables(&vm->direct, tables);
     list_close(&unmapped);
     if (!e)
-        block_tidy(vcpu, start, end);
+        blocks_tidy(vcpu, start, end);
     return e;
 }
 
-typedef enum error conversion_step(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done);
+static enum error discard_step(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
+{
+    struct vm *vm = vcpu->vm;
+    lock_exclude(&vm->memory.lock);
+    enum error e = mirror_remove_range(&vm->td.mirror, &vcpu->caches, start, end, done);
+    lock_unexclude(&vm->memory.lock);
+    if (!e)
+        blocks_tidy(vcpu, start, end);
+    return e;
+}
 
-static enum error convert(struct vcpu *vcpu, gfn_t start, gfn_t end, conversion_step *step,
-                          gfn_t *done)
+typedef enum error range_step(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done);
+
+/* Steps of `step_pages`, or up to where such a step would begin. */
+static enum error range_walk(struct vcpu *vcpu, gfn_t start, gfn_t end, range_step *step,
+                             u64 step_pages, gfn_t *done)
 {
     gfn_t ram_end = gfn(vcpu->vm->memory.frames);
     if (end.raw < ram_end.raw)
@@ -238,7 +244,7 @@ static enum error convert(struct vcpu *vcpu, gfn_t start, gfn_t end, conversion_
     memory_note_private(vcpu->vm);
     *done = start;
     while (done->raw < ram_end.raw) {
-        u64 next = align_down(done->raw, CONVERSION_STEP_PAGES) + CONVERSION_STEP_PAGES;
+        u64 next = align_down(done->raw, step_pages) + step_pages;
         enum error e = step(vcpu, *done, gfn(next < ram_end.raw ? next : ram_end.raw), done);
         if (e)
             return e;
@@ -251,34 +257,15 @@ static enum error convert(struct vcpu *vcpu, gfn_t start, gfn_t end, conversion_
 
 enum error memory_make_shared(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
 {
-    return convert(vcpu, start, end, share_step, done);
+    return range_walk(vcpu, start, end, share_step, CONVERSION_STEP_PAGES, done);
 }
 
 enum error memory_make_private(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
 {
-    return convert(vcpu, start, end, unshare_step, done);
+    return range_walk(vcpu, start, end, unshare_step, CONVERSION_STEP_PAGES, done);
 }
 
 enum error memory_discard(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done)
 {
-    struct vm *vm = vcpu->vm;
-    gfn_t ram_end = end.raw < vm->memory.frames ? end : gfn(vm->memory.frames);
-    memory_note_private(vm);
-    *done = start;
-    while (done->raw < ram_end.raw) {
-        gfn_t from = *done;
-        u64 next = align_down(from.raw, DISCARD_STEP_PAGES) + DISCARD_STEP_PAGES;
-        gfn_t to = next < ram_end.raw ? gfn(next) : ram_end;
-        lock_exclude(&vm->memory.lock);
-        enum error e = mirror_remove_range(&vm->td.mirror, &vcpu->caches, from, to, done);
-        lock_unexclude(&vm->memory.lock);
-        if (e)
-            return e;
-        *done = to;
-        block_tidy(vcpu, from, to);
-        if (done->raw < ram_end.raw && apic_interrupt_is_pending())
-            return ERR_BUSY;
-    }
-    *done = end;
-    return OK;
+    return range_walk(vcpu, start, end, discard_step, DISCARD_STEP_PAGES, done);
 }

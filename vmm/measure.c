@@ -82,19 +82,23 @@ static void sort(u64 *values, u32 count)
         }
 }
 
-struct spread {
-    unsigned long long min, median, p99;
-};
-
 /* Sorts the samples. */
-static struct spread spread_of(u64 *values, u32 count, u32 divisor)
+static struct measure_spread spread_of(u64 *values, u32 count, u32 divisor)
 {
     sort(values, count);
-    return (struct spread){
+    return (struct measure_spread){
         .min = values[0] / divisor,
         .median = values[count / 2] / divisor,
         .p99 = values[(u64)count * 99 / 100] / divisor,
     };
+}
+
+void measure_print(const char *name, struct measure_spread vmm, struct measure_spread module,
+                   u32 count)
+{
+    log_line("bench: %s: vmm min %llu median %llu p99 %llu n %u; module min %llu median %llu p99 "
+             "%llu",
+             name, vmm.min, vmm.median, vmm.p99, count, module.min, module.median, module.p99);
 }
 
 void measure_series_print(struct vcpu *vcpu)
@@ -107,12 +111,9 @@ void measure_series_print(struct vcpu *vcpu)
         log_line("bench: %s: no sample", name);
         return;
     }
-    struct spread vmm = spread_of(series->vmm, series->count, rows[series->id].divisor);
-    struct spread module = spread_of(series->module, series->count, rows[series->id].divisor);
-    log_line("bench: %s: vmm min %llu median %llu p99 %llu n %u; module min %llu median %llu p99 "
-             "%llu",
-             name, vmm.min, vmm.median, vmm.p99, series->count, module.min, module.median,
-             module.p99);
+    u32 divisor = rows[series->id].divisor;
+    measure_print(name, spread_of(series->vmm, series->count, divisor),
+                  spread_of(series->module, series->count, divisor), series->count);
 }
 
 /* The sample of an exit that ended at `end_tsc`. */
@@ -135,9 +136,8 @@ static void series_add(struct measure_series *series, u64 end_tsc, u64 module_ti
  * `called_tsc` is no part of the sample that begins.
  */
 static inline void take_exit(struct measure_series *series, enum measure_exit exit, u64 enter_tsc,
-                             u64 return_tsc, u64 called_tsc)
+                             u64 return_tsc, u64 module_ticks, u64 called_tsc)
 {
-    u64 module_ticks = seamcall_clock()->module_ticks;
     if (series->in_exit)
         series_add(series, enter_tsc, module_ticks, series->exit);
     series->in_exit = true;
@@ -156,7 +156,7 @@ __attribute__((noinline)) static void td_exit_note(struct measure_series *series
     enum measure_exit kind = exit->kind == TD_EXIT_VMCALL          ? MEASURE_CALL
                              : exit->kind == TD_EXIT_EPT_VIOLATION ? MEASURE_FAULT
                                                                    : MEASURE_OTHER;
-    take_exit(series, kind, clock->enter_tsc, clock->return_tsc, called_tsc);
+    take_exit(series, kind, clock->enter_tsc, clock->return_tsc, clock->module_ticks, called_tsc);
 }
 
 void measure_td_exit(struct vcpu *vcpu, const struct td_exit *exit, u64 called_tsc)
@@ -169,5 +169,6 @@ void measure_vm_exit(struct vcpu *vcpu, u64 reason, u64 called_tsc)
     enum measure_exit kind = reason == EXIT_CPUID           ? MEASURE_CALL
                              : reason == EXIT_EPT_VIOLATION ? MEASURE_FAULT
                                                             : MEASURE_OTHER;
-    take_exit(vcpu->series, kind, vcpu->vmx.enter_tsc, vcpu->vmx.return_tsc, called_tsc);
+    take_exit(vcpu->series, kind, vcpu->vmx.enter_tsc, vcpu->vmx.return_tsc,
+              seamcall_clock()->module_ticks, called_tsc);
 }

@@ -58,6 +58,13 @@ void measure_vm_exit(struct vcpu *vcpu, u64 reason, u64 called_tsc);
 /* A series of this vCPU: it must have none open. ERR_NO_MEMORY. */
 enum error measure_series_open(struct vcpu *vcpu, enum measure_series_id id);
 void measure_series_print(struct vcpu *vcpu);
+
+/* One line of the table: ticks, and how many samples they are of. */
+struct measure_spread {
+    unsigned long long min, median, p99;
+};
+void measure_print(const char *name, struct measure_spread vmm, struct measure_spread module,
+                   u32 count);
 /* Also for what a guest left open. */
 void measure_series_free(struct vcpu *vcpu);
 

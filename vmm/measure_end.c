@@ -89,8 +89,7 @@ enum error measure_destroy(struct vm *vm)
     if (pages == 0)
         return destroyed;
     number vmm = (sum.ticks - sum.module_ticks) / pages, module = sum.module_ticks / pages;
-    log_line("bench: %s: vmm min %llu median %llu p99 %llu n 1; module min %llu median %llu p99 "
-             "%llu",
-             name, vmm, vmm, vmm, module, module, module);
+    measure_print(name, (struct measure_spread){vmm, vmm, vmm},
+                  (struct measure_spread){module, module, module}, 1);
     return destroyed ? destroyed : e;
 }

@@ -4,7 +4,6 @@
 #include "boot/apic.h"
 #include "boot/assert.h"
 #include "boot/phys.h"
-#include "boot/string.h"
 #include "boot/vmx.h"
 #include "vmm/layout.h"
 #include "vmm/run.h"
@@ -13,8 +12,6 @@
 /* Large faults look for waiting interrupts after so many pages. */
 #define FAULT_STEP_PAGES 64
 #define FAULT_AHEAD_PAGES 32
-
-#define BLOCK_PAGES level_pages(LEVEL_2M)
 
 enum error memory_init(struct guest_memory *memory, u64 bytes)
 {
@@ -30,7 +27,7 @@ enum error memory_init(struct guest_memory *memory, u64 bytes)
         return e;
     memory->shared_map_pages = pages;
     for (u64 i = 0; i < pages; i++)
-        memset(phys_to_virt(hpa(memory->shared_map.raw + i * PAGE_BYTES)), 0, PAGE_BYTES);
+        page_zero(hpa(memory->shared_map.raw + i * PAGE_BYTES), LEVEL_4K);
     return OK;
 }
 
@@ -114,16 +111,11 @@ static gfn_t block_of(gfn_t frame)
     return gfn(align_down(frame.raw, BLOCK_PAGES));
 }
 
-static inline void note_private(struct vm *vm)
+void memory_note_private(struct vm *vm)
 {
     u64 now = mirror_private_pages(&vm->td.mirror);
     if (now > vm->memory.private_most)
         vm->memory.private_most = now;
-}
-
-void memory_note_private(struct vm *vm)
-{
-    note_private(vm);
 }
 
 /* Maps what is absent of [start, end); a frame that fails here will fault itself. */
@@ -213,7 +205,7 @@ enum error memory_fault(struct vcpu *vcpu, gfn_t frame, enum fault_kind kind)
     if (frame_may_be_private(&vm->memory, frame))
         e = kind == FAULT_ACCEPT_2M ? fault_large(vcpu, frame) : fault_small(vm, vcpu, frame, kind);
     if (!e)
-        note_private(vm);
+        memory_note_private(vm);
     lock_unshare(&vm->memory.lock);
     return e;
 }
@@ -227,14 +219,20 @@ enum error memory_demote(struct vcpu *vcpu, gfn_t start, gfn_t end)
     return e;
 }
 
-enum error memory_promote(struct vcpu *vcpu, gfn_t start, gfn_t end, u64 *promoted)
+/* The question shares the lock; only the change excludes. */
+enum error memory_promote_block(struct vcpu *vcpu, gfn_t block)
 {
     struct mirror *mirror = &vcpu->vm->td.mirror;
+    if (!mirror_can_promote(mirror, block, LEVEL_2M))
+        return ERR_STATE;
+    return mirror_promote(mirror, block, LEVEL_2M);
+}
+
+enum error memory_promote(struct vcpu *vcpu, gfn_t start, gfn_t end, u64 *promoted)
+{
     *promoted = 0;
     for (gfn_t block = block_of(start); block.raw < end.raw; block.raw += BLOCK_PAGES) {
-        if (!mirror_can_promote(mirror, block, LEVEL_2M))
-            continue;
-        enum error e = mirror_promote(mirror, block, LEVEL_2M);
+        enum error e = memory_promote_block(vcpu, block);
         if (e && e != ERR_STATE)
             return e;
         *promoted += e == OK;
@@ -244,13 +242,11 @@ enum error memory_promote(struct vcpu *vcpu, gfn_t start, gfn_t end, u64 *promot
 
 void memory_scan(struct vcpu *vcpu)
 {
-    struct vm *vm = vcpu->vm;
-    struct mirror *mirror = &vm->td.mirror;
-    gfn_t block = vm->memory.scan_next;
-    if (!vm->memory.scans)
+    struct guest_memory *memory = &vcpu->vm->memory;
+    gfn_t block = memory->scan_next;
+    if (!memory->scans)
         return;
-    vm->memory.scan_next =
-        block.raw + BLOCK_PAGES < vm->memory.frames ? gfn(block.raw + BLOCK_PAGES) : gfn(0);
-    if (mirror_can_promote(mirror, block, LEVEL_2M))
-        (void)mirror_promote(mirror, block, LEVEL_2M);
+    memory->scan_next =
+        block.raw + BLOCK_PAGES < memory->frames ? gfn(block.raw + BLOCK_PAGES) : gfn(0);
+    (void)memory_promote_block(vcpu, block);
 }

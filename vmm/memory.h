@@ -16,6 +16,9 @@
 struct vcpu;
 struct vm;
 
+/* A block is what one page of 2 MiB can map. */
+#define BLOCK_PAGES level_pages(LEVEL_2M)
+
 struct guest_memory {
     u64 frames;              /* RAM is [0, frames) */
     struct shared_lock lock; /* RANK_VM: faults share, conversions exclude */
@@ -77,6 +80,9 @@ enum error memory_discard(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *done
 /* The sizes of private pages in the blocks of 2 MiB that the range touches; see mm/mirror.h. */
 enum error memory_demote(struct vcpu *vcpu, gfn_t start, gfn_t end);
 enum error memory_promote(struct vcpu *vcpu, gfn_t start, gfn_t end, u64 *promoted);
+
+/* The same of one block, if there is something to do. ERR_STATE: nothing was done. */
+enum error memory_promote_block(struct vcpu *vcpu, gfn_t block);
 
 /* Looks at one more block, and promotes it if that is possible. For vCPU 0, when time is left. */
 void memory_scan(struct vcpu *vcpu);

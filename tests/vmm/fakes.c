@@ -96,6 +96,11 @@ enum error page_allocate_level(enum page_owner owner, enum level level, hpa_t *p
     return ERR_NO_MEMORY;
 }
 
+void page_zero(hpa_t page, enum level level)
+{
+    memset(phys_to_virt(page), 0, level_bytes(level));
+}
+
 void page_free_level(hpa_t page, enum level level)
 {
     pages_free(page, level_pages(level));
