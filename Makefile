@@ -267,6 +267,7 @@ check:  ## lint, host tests, the model and emulator cases; the last line is "N p
 	@.ci/packages
 	@$(PYTHON) tests/check.py
 model:  ## check the Spin model of the mirror, its states and its mutants
+	@.ci/packages
 	@$(PYTHON) tests/model.py
 mutants:  ## break the mirror rule by rule: a host test must fail each time
 	@$(PYTHON) tests/mutants.py
