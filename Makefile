@@ -263,7 +263,7 @@ bench:  ## measure in Bochs: a table, build/bench.json; fails where a goal is mi
 
 .PHONY: check lint model mutants reproducible clean guests
 guests: $(GUESTS)  ## the small guests of the emulator cases
-check:  ## lint, host tests, the model and emulator cases; the last line is "N passed, N failed"
+check:  ## lint, host tests, traces, the model and emulator cases; the last line is "N passed, N failed"
 	@.ci/packages
 	@$(PYTHON) tests/check.py
 model:  ## check the Spin model of the mirror, its states and its mutants

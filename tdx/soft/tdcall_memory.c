@@ -36,7 +36,7 @@ static u64 accept_detail(u32 level, const struct sept_walk *walk)
            is_leaf << DETAIL_LEAF_SHIFT;
 }
 
-static u64 page_accept(struct tdcall *call)
+u64 tdg_mem_page_accept(struct tdcall *call)
 {
     struct run *run = call->run;
     u64 operand = call->gpr[GPR_RCX];
@@ -48,6 +48,7 @@ static u64 page_accept(struct tdcall *call)
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
     switch (sept_accept(call->leaf, &run->td, address, level, &walk)) {
     case SEPT_ACCEPT_DONE:
+        zero_step_forget(run->vcpu);
         return 0;
     case SEPT_ACCEPT_BUSY:
         return completion(TDX_OPERAND_BUSY, OPERAND_RCX);
@@ -65,15 +66,6 @@ static u64 page_accept(struct tdcall *call)
     td_exit_ept_violation(run, address, EPT_VIOLATION_WRITE, accept_detail(level, &walk));
     call->end = TDCALL_FAULTED;
     return 0;
-}
-
-u64 tdg_mem_page_accept(struct tdcall *call)
-{
-    u64 status = page_accept(call);
-    /* Whatever the answer, the guest got one. */
-    if (call->end == TDCALL_COMPLETED)
-        zero_step_forget(call->run->vcpu);
-    return status;
 }
 
 /*

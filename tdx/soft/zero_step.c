@@ -1,8 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 #include "tdx/soft/zero_step.h"
 
-/* So many faults with no page accepted in between are still taken for chance. */
+/* So many entries that only fault are still taken for chance. */
 #define FAULTS_TOLERATED 6
+
+void zero_step_forget(struct tdvps *vcpu)
+{
+    vcpu->fault_count = 0;
+    vcpu->fault_page_count = 0;
+}
+
+void zero_step_enter(struct run *run)
+{
+    if (run->vcpu->fault_count)
+        run->entry_rip = seam_vmcs_read(VMCS_GUEST_RIP);
+}
+
+void zero_step_leave(struct run *run)
+{
+    if (run->vcpu->fault_count && seam_vmcs_read(VMCS_GUEST_RIP) != run->entry_rip)
+        zero_step_forget(run->vcpu);
+}
 
 void zero_step_count(struct run *run, u64 address)
 {
@@ -21,26 +39,17 @@ void zero_step_count(struct run *run, u64 address)
     vcpu->fault_pages[vcpu->fault_page_count++] = page;
 }
 
-void zero_step_forget(struct tdvps *vcpu)
-{
-    vcpu->fault_count = 0;
-    vcpu->fault_page_count = 0;
-}
-
 bool zero_step_is_suspected(const struct tdvps *vcpu)
 {
     return vcpu->fault_page_count != 0;
 }
 
-/* The guest would not fault to the VMM again: it has the page, or gets a #VE to accept it. */
-static bool page_is_served(const struct run *run, u64 page)
+static bool page_is_accessible(const struct run *run, u64 page)
 {
     struct sept_walk walk;
 
     (void)sept_walk(&run->td, page, LEVEL_4K, &walk);
-    enum sept_state state = sept_entry_state(walk.value);
-    return state == SEPT_MAPPED ||
-           (state == SEPT_PENDING && !(run->tdcs->td_ctls & TD_CTLS_PENDING_VE_DISABLE));
+    return sept_entry_state(walk.value) == SEPT_MAPPED;
 }
 
 bool zero_step_is_served(struct run *run, u64 *missing)
@@ -48,7 +57,7 @@ bool zero_step_is_served(struct run *run, u64 *missing)
     struct tdvps *vcpu = run->vcpu;
 
     for (u32 i = 0; i < vcpu->fault_page_count; i++) {
-        if (!page_is_served(run, vcpu->fault_pages[i])) {
+        if (!page_is_accessible(run, vcpu->fault_pages[i])) {
             *missing = vcpu->fault_pages[i];
             return false;
         }

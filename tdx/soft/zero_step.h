@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The zero-step filter: a VMM that makes a guest fault over and over, and lets it accept nothing,
- * must give it the page before the guest is entered again.
+ * The zero-step filter: a VMM that enters a guest over and over, and lets it do nothing but fault
+ * where it was entered, must give it the page before the guest is entered again.
  */
 #ifndef TDX_SOFT_ZERO_STEP_H
 #define TDX_SOFT_ZERO_STEP_H
 
 #include "tdx/soft/run.h"
 
+/* Around each stay in the guest: one that executed an instruction by itself has got on. */
+void zero_step_enter(struct run *run);
+void zero_step_leave(struct run *run);
 /* A private EPT violation that exits the TD. */
 void zero_step_count(struct run *run, u64 address);
-/* The guest got an answer to an ACCEPT, or leaves for another reason: it gets on. */
+/* The guest accepted a page. */
 void zero_step_forget(struct tdvps *vcpu);
 
 /*
