@@ -60,8 +60,10 @@ static enum zero_step_verdict zero_step_check(struct run *run)
         return ZERO_STEP_BUSY;
     bool served = zero_step_is_served(run, &missing);
     leaf_unlock(run->leaf, &run->tdcs->sept_lock);
-    if (served)
+    if (served) {
+        zero_step_notify(run);
         return ZERO_STEP_NONE;
+    }
     td_exit_ept_violation(run, missing, EPT_VIOLATION_WRITE, TD_EXIT_DETAIL_NONE);
     return ZERO_STEP_REFUSED;
 }

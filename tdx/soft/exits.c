@@ -8,6 +8,7 @@
 #include "tdx/soft/processor.h"
 #include "tdx/soft/run.h"
 #include "tdx/soft/vmcs_init.h"
+#include "tdx/soft/zero_step.h"
 
 #define REASON_BASIC_MASK 0xffffu
 #define REASON_ENTRY_FAILURE (1u << 31)
@@ -268,6 +269,7 @@ enum outcome exit_handle(struct run *run)
     u32 reason = (u32)seam_vmcs_read(VMCS_EXIT_REASON);
     u32 basic = reason & REASON_BASIC_MASK;
 
+    zero_step_exit(run->vcpu);
     if (reason & REASON_ENTRY_FAILURE) {
         log_line("soft: entry of vCPU %u failed: exit reason %u (%s), qualification %lx",
                  run->vcpu->index, basic, exit_reason_name(basic),

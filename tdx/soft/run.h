@@ -36,6 +36,7 @@ bool guest_is_64_bit(void);
 /* td_exit.c: register images of TD exits. */
 enum outcome td_exit_asynchronous(struct run *run, enum tdx_status_code status_code, u32 reason);
 enum outcome td_exit_ept_violation(struct run *run, u64 address, u64 qualification, u64 detail);
+enum outcome td_exit_ept_misconfiguration(struct run *run, u64 address);
 enum outcome td_exit_vmcall(struct run *run);
 /* The vCPU (status NON_RECOVERABLE_VCPU) or the whole TD cannot run again. */
 enum outcome td_exit_fatal(struct run *run, enum tdx_status_code status_code, u32 reason);
@@ -52,6 +53,7 @@ struct ve_report {
 };
 enum outcome event_virtualization(struct run *run, const struct ve_report *report);
 #define BLOCKED_BY_STI_OR_MOV_SS 3ull
+#define BLOCKED_BY_NMI (1ull << 3)
 
 /* Before each entry: an exit is asked for as soon as the guest can take the pending NMI. */
 void event_nmi_prepare(struct run *run);

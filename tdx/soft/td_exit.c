@@ -49,6 +49,14 @@ enum outcome td_exit_ept_violation(struct run *run, u64 address, u64 qualificati
     return OUTCOME_EXIT;
 }
 
+enum outcome td_exit_ept_misconfiguration(struct run *run, u64 address)
+{
+    registers_clear(run);
+    run->regs->gpr[GPR_RAX] = completion(TDX_SUCCESS, EXIT_EPT_MISCONFIGURATION);
+    run->regs->gpr[GPR_R8] = address & ~PAGE_MASK;
+    return OUTCOME_EXIT;
+}
+
 enum outcome td_exit_vmcall(struct run *run)
 {
     u64 mask = run->vcpu->gpr[GPR_RCX];

@@ -5,6 +5,7 @@
 
 #include "boot/log.h"
 #include "boot/string.h"
+#include "tdx/soft/zero_step.h"
 
 #define VMCALL_NEVER (1ull << GPR_RAX | 1ull << GPR_RCX | 1ull << GPR_RSP)
 #define VMCALL_DEFINED 0xffffffffull
@@ -198,6 +199,12 @@ static u64 dispatch(struct tdcall *call)
     return leaves[leaf].handler(call);
 }
 
+static void tdcall_skip(struct tdvps *vcpu)
+{
+    instruction_skip(TDCALL_BYTES);
+    zero_step_skip(vcpu, TDCALL_BYTES);
+}
+
 enum outcome tdcall_handle(struct run *run)
 {
     struct leaf leaf;
@@ -213,11 +220,11 @@ enum outcome tdcall_handle(struct run *run)
     case TDCALL_FAULTED:
         return OUTCOME_EXIT;
     case TDCALL_EXITED:
-        instruction_skip(TDCALL_BYTES);
+        tdcall_skip(run->vcpu);
         return td_exit_vmcall(run);
     default:
         run->vcpu->gpr[GPR_RAX] = status;
-        instruction_skip(TDCALL_BYTES);
+        tdcall_skip(run->vcpu);
         return OUTCOME_RESUME;
     }
 }

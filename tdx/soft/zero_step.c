@@ -1,14 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 #include "tdx/soft/zero_step.h"
 
-/* So many faults with no page accepted in between are still taken for chance. */
+#include "tdx/soft/guest_memory.h"
+
+#define NOTIFY_EPT_FAULTS (1ull << 0) /* of NOTIFY_ENABLES */
+
+/* So many faults at one instruction, with no page accepted in between, are taken for chance. */
 #define FAULTS_TOLERATED 6
+
+void zero_step_exit(struct tdvps *vcpu)
+{
+    if (vcpu->fault_count && seam_vmcs_read(VMCS_GUEST_RIP) != vcpu->fault_rip)
+        zero_step_forget(vcpu);
+}
+
+void zero_step_skip(struct tdvps *vcpu, u64 len_bytes)
+{
+    vcpu->fault_rip += len_bytes;
+}
 
 void zero_step_count(struct run *run, u64 address)
 {
     struct tdvps *vcpu = run->vcpu;
     u64 page = address & ~PAGE_MASK;
 
+    vcpu->fault_rip = seam_vmcs_read(VMCS_GUEST_RIP);
     if (vcpu->fault_count < FAULTS_TOLERATED) {
         vcpu->fault_count++;
         return;
@@ -32,20 +48,21 @@ bool zero_step_is_suspected(const struct tdvps *vcpu)
     return vcpu->fault_page_count != 0;
 }
 
-/* The guest would not fault to the VMM again: it has the page, or gets a #VE to accept it. */
+/*
+ * Every entry of the secure EPT suppresses #VE: a pending page is missing even where the TD wants
+ * to hear of it itself.
+ */
 static bool page_is_served(const struct run *run, u64 page)
 {
     struct sept_walk walk;
 
     (void)sept_walk(&run->td, page, LEVEL_4K, &walk);
-    enum sept_state state = sept_entry_state(walk.value);
-    return state == SEPT_MAPPED ||
-           (state == SEPT_PENDING && !(run->tdcs->td_ctls & TD_CTLS_PENDING_VE_DISABLE));
+    return sept_entry_state(walk.value) == SEPT_MAPPED;
 }
 
-bool zero_step_is_served(struct run *run, u64 *missing)
+bool zero_step_is_served(const struct run *run, u64 *missing)
 {
-    struct tdvps *vcpu = run->vcpu;
+    const struct tdvps *vcpu = run->vcpu;
 
     for (u32 i = 0; i < vcpu->fault_page_count; i++) {
         if (!page_is_served(run, vcpu->fault_pages[i])) {
@@ -53,6 +70,23 @@ bool zero_step_is_served(struct run *run, u64 *missing)
             return false;
         }
     }
-    zero_step_forget(vcpu);
     return true;
+}
+
+void zero_step_notify(struct run *run)
+{
+    u64 qualification = seam_vmcs_read(VMCS_EXIT_QUALIFICATION);
+    u64 address = seam_vmcs_read(VMCS_GUEST_PHYSICAL_ADDRESS);
+    u64 blocking = seam_vmcs_read(VMCS_GUEST_INTERRUPTIBILITY);
+
+    if (!(run->tdcs->notify_enables & NOTIFY_EPT_FAULTS) ||
+        (u16)seam_vmcs_read(VMCS_EXIT_REASON) != EXIT_EPT_VIOLATION ||
+        (address & gpa_shared_bit(run->tdcs)))
+        return;
+    if ((blocking & BLOCKED_BY_NMI) || (qualification & EPT_VIOLATION_NMI_UNBLOCKED) ||
+        (seam_vmcs_read(VMCS_IDT_VECTORING_INFO) & INTR_VALID) || run->vcpu->ve.valid)
+        return;
+    struct ve_report report = {
+        .reason = EXIT_EPT_VIOLATION, .qualification = qualification, .gpa = address};
+    (void)event_virtualization(run, &report);
 }
