@@ -137,6 +137,7 @@ enum pamt_type {
 enum td_exit_detail {
     TD_EXIT_DETAIL_NONE = 0,
     TD_EXIT_DETAIL_ACCEPT = 1,
+    TD_EXIT_DETAIL_ATTR_WR = 5,
     TD_EXIT_DETAIL_PENDING_EPT_VIOLATION = 6,
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * TDH.SYS.RDALL: a page with a header (bytes, number of sequences) and sequences, each the id of
- * its first element, which also says how many follow, and the elements as quadwords.
+ * TDH.SYS.RDALL and TDG.SYS.RDALL: a page with a header (bytes, number of sequences) and sequences,
+ * each the id of its first element, which also says how many follow, and the elements as quadwords.
  */
 #include "tdx/soft/objects.h"
 
@@ -48,9 +48,23 @@ static u64 list_write(const struct metadata_context *context, u64 *id, u64 *list
     return *id == ID_NONE ? 0 : completion(TDX_METADATA_LIST_OVERFLOW, 0);
 }
 
+u64 metadata_list(const struct metadata_context *context, u64 *id, u64 *list)
+{
+    u64 value, first = *id, status = 0;
+    *id = ID_NONE;
+    if (metadata_field_is_null(first))
+        first = metadata_first(context);
+    else
+        status = metadata_read(context, first, &value, NULL);
+    if (status)
+        return status;
+    *id = first;
+    return list_write(context, id, list);
+}
+
 u64 tdh_sys_rdall(struct leaf *leaf)
 {
-    u64 page = leaf->regs->gpr[GPR_RDX], id = leaf->regs->gpr[GPR_R8], value;
+    u64 page = leaf->regs->gpr[GPR_RDX], id = leaf->regs->gpr[GPR_R8];
     leaf->regs->gpr[GPR_R8] = ID_NONE;
     if (!(soft_system.lps_initialized & 1ull << seam_lp()))
         return completion(TDX_SYS_LP_INIT_NOT_DONE, 0);
@@ -58,13 +72,7 @@ u64 tdh_sys_rdall(struct leaf *leaf)
     if (status)
         return status;
     struct metadata_context context = {.scope = METADATA_SYS, .reader = METADATA_HOST};
-    if (metadata_field_is_null(id))
-        id = metadata_first(&context);
-    else
-        status = metadata_read(&context, id, &value, NULL);
-    if (status)
-        return status;
-    status = list_write(&context, &id, seam_page(page));
+    status = metadata_list(&context, &id, seam_page(page));
     leaf->regs->gpr[GPR_R8] = id;
     return status;
 }
