@@ -37,6 +37,7 @@ enum tdx_status_code {
 #define TDX_STATUS_ERROR (1ull << 63)
 #define TDX_STATUS_NON_RECOVERABLE (1ull << 62)
 #define TDX_STATUS_FATAL (1ull << 61)
+#define TDX_STATUS_HOST_HINT (1ull << 60)
 
 /* Pseudo status of a SEAMCALL that no module answered; class 0xff is never used by a module. */
 #define TDX_STATUS_NO_MODULE 0x8000ff00ffff0000ull /* VMfailInvalid */

@@ -38,8 +38,8 @@ static u64 operands_check(struct run *run, enum association *association)
     status = vcpu_associate(run->vcpu, run->tdcs, association);
     if (status)
         return status;
-    /* No exit of this module is trap-like, and there are no L2 VMs to come from. */
-    if (rcx & (OPERAND_HINT | OPERAND_RESUME_L1))
+    /* There are no L2 VMs to come from. */
+    if (((rcx & OPERAND_HINT) && !run->vcpu->last_exit_was_trap) || (rcx & OPERAND_RESUME_L1))
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
     return 0;
 }
@@ -121,6 +121,19 @@ static void vmcall_finish(struct run *run)
     vcpu->last_exit_was_vmcall = false;
 }
 
+/* After a trap-like exit the guest's status says whether the VMM thinks that it can help. */
+static void trap_finish(struct run *run)
+{
+    struct tdvps *vcpu = run->vcpu;
+
+    if (!vcpu->last_exit_was_trap)
+        return;
+    vcpu->gpr[GPR_RAX] &= ~TDX_STATUS_HOST_HINT;
+    if (run->regs->gpr[GPR_RCX] & OPERAND_HINT)
+        vcpu->gpr[GPR_RAX] |= TDX_STATUS_HOST_HINT;
+    vcpu->last_exit_was_trap = false;
+}
+
 static void guest_run(struct run *run)
 {
     enum outcome outcome;
@@ -146,6 +159,7 @@ static void guest_enter(struct run *run)
     leaf_unlock(run->leaf, &run->tdcs->op_state_lock);
     shared_half_copy(run);
     vmcall_finish(run);
+    trap_finish(run);
     processor_host_fields_write();
     if (vmcs_timer_is_supported())
         seam_vmcs_write(VMCS_PREEMPTION_TIMER, INTERRUPT_POLL_TICKS);

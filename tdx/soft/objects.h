@@ -23,7 +23,9 @@ enum lock_mode {
 struct leaf {
     struct tdx_regs *regs; /* operands and, on return, outputs; RAX is the dispatcher's */
     u32 version;
-    u32 op_states; /* OP_STATEs in which the leaf is allowed: bit per enum td_op_state */
+    u32 op_states;  /* OP_STATEs in which the leaf is allowed: bit per enum td_op_state */
+    bool is_guests; /* a TDCALL: the VMM's calls have priority at locks that both want */
+    bool gives_way; /* a lock was refused for that reason alone */
     u32 held_count;
     struct {
         enum lock_mode mode; /* LOCK_NONE: the lock bit of a secure EPT entry */

@@ -38,6 +38,9 @@ enum outcome td_exit_asynchronous(struct run *run, enum tdx_status_code status_c
 enum outcome td_exit_ept_violation(struct run *run, u64 address, u64 qualification, u64 detail);
 enum outcome td_exit_ept_misconfiguration(struct run *run, u64 address);
 enum outcome td_exit_vmcall(struct run *run);
+/* Behind a TDCALL that has its status: no reason, and the VMM may add its hint at the next entry.
+ */
+enum outcome td_exit_trap(struct run *run, enum tdx_status_code status_code);
 /* The vCPU (status NON_RECOVERABLE_VCPU) or the whole TD cannot run again. */
 enum outcome td_exit_fatal(struct run *run, enum tdx_status_code status_code, u32 reason);
 

@@ -27,7 +27,10 @@
 #define MD_TD_TD_CTLS 0x1110000300000017ull
 #define MD_TD_CPUID_VALUES 0x9410000300000000ull
 
+/* Bits of a secure EPT entry that the processor ignores: taken; and the VMM found it taken. */
 #define SEPT_ENTRY_LOCK (1ull << 11)
+#define SEPT_ENTRY_HOST_WAITS (1ull << 59)
+#define SEPT_ENTRY_LOCKING (SEPT_ENTRY_LOCK | SEPT_ENTRY_HOST_WAITS)
 
 enum system_state {
     SYSTEM_INIT_PENDING,

@@ -104,6 +104,9 @@ struct tdvps {
     bool vmcs_launched;
     bool last_exit_was_vmcall; /* then vmcall_mask says what the next entry passes in */
     u64 vmcall_mask;
+    bool last_exit_was_trap; /* the TDCALL is done: the VMM may add a hint to its status */
+    bool gives_way;          /* since that TSC the guest waits for locks that the VMM wants */
+    u64 gives_way_since;
     u8 pend_nmi; /* a flag, kept as the VMM wrote it */
     struct {
         u32 reason, valid; /* valid: 0xffffffff */

@@ -74,6 +74,14 @@ enum outcome td_exit_vmcall(struct run *run)
     return OUTCOME_EXIT;
 }
 
+enum outcome td_exit_trap(struct run *run, enum tdx_status_code status_code)
+{
+    registers_clear(run);
+    run->regs->gpr[GPR_RAX] = completion(status_code, 0);
+    run->vcpu->last_exit_was_trap = true;
+    return OUTCOME_EXIT;
+}
+
 enum outcome td_exit_fatal(struct run *run, enum tdx_status_code status_code, u32 reason)
 {
     if (status_code == TDX_NON_RECOVERABLE_VCPU)

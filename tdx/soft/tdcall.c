@@ -163,6 +163,25 @@ static void tdcall_skip(struct tdvps *vcpu)
     zero_step_skip(vcpu, TDCALL_BYTES);
 }
 
+/*
+ * The VMM wants what this guest's call needed: the guest hears "busy" and tries again. A VMM that
+ * does not come for it in time hears of that.
+ */
+static bool gave_way_too_long(struct run *run, const struct leaf *leaf)
+{
+    struct tdvps *vcpu = run->vcpu;
+    u64 ticks = run->tdcs->hp_lock_timeout_us * (platform()->tsc_hz / 1000) / 1000;
+    u64 now = seam_tsc();
+
+    if (leaf->gives_way && vcpu->gives_way) {
+        vcpu->gives_way = now - vcpu->gives_way_since < ticks;
+        return !vcpu->gives_way;
+    }
+    vcpu->gives_way = leaf->gives_way;
+    vcpu->gives_way_since = now;
+    return false;
+}
+
 enum outcome tdcall_handle(struct run *run)
 {
     struct leaf leaf;
@@ -170,6 +189,7 @@ enum outcome tdcall_handle(struct run *run)
 
     /* The guest's registers are a register image like the VMM's. */
     leaf_begin(&leaf, (struct tdx_regs *)run->vcpu->gpr);
+    leaf.is_guests = true;
     u64 status = dispatch(&call);
     leaf_unlock_all(&leaf);
     switch (call.end) {
@@ -183,6 +203,7 @@ enum outcome tdcall_handle(struct run *run)
     default:
         run->vcpu->gpr[GPR_RAX] = status;
         tdcall_skip(run->vcpu);
-        return OUTCOME_RESUME;
+        return gave_way_too_long(run, &leaf) ? td_exit_trap(run, TDX_HOST_PRIORITY_BUSY_TIMEOUT)
+                                             : OUTCOME_RESUME;
     }
 }

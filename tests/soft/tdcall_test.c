@@ -4,8 +4,8 @@
 
 #include "boot/vmx.h"
 #include "boot/x86.h"
-#include "tdx/soft/objects.h"
 #include "tdx/soft/report.h"
+#include "tdx/soft/system.h"
 #include "tests/host/cmocka.h"
 #include "tests/soft/seam_host.h"
 #include "tests/soft/td_model.h"
@@ -242,6 +242,92 @@ static void attributes_are_checked_before_the_page(void **state)
     assert_int_equal(call.regs.gpr[GPR_RDX], TD_EXIT_DETAIL_ATTR_WR);
 }
 
+#define PENDING 0xa000ull
+#define TIMEOUT_US 10000ull
+
+/* Another LP holds the lock of the entry of PENDING, or lets it go. */
+static void entry_hold(bool is_held)
+{
+    struct tdr *tdr = seam_page(MODEL_TDR);
+    struct td td = {.tdr = tdr, .tdcs = seam_page(tdr->tdcx[0])};
+    struct sept_walk walk;
+    assert_true(sept_walk(&td, PENDING, LEVEL_4K, &walk));
+    if (is_held)
+        atomic_fetch_or(walk.entry, SEPT_ENTRY_LOCK);
+    else
+        atomic_fetch_and(walk.entry, ~SEPT_ENTRY_LOCK);
+}
+
+static u64 host_reads_entry(void)
+{
+    machine_select_lp(1);
+    u64 status = model_call3(TDH_MEM_SEPT_RD, PENDING, MODEL_TDR, 0);
+    machine_select_lp(0);
+    return status;
+}
+
+static void pending_page_add(void)
+{
+    machine_select_lp(1);
+    assert_int_equal(model_call3(TDH_MEM_PAGE_AUG, PENDING, MODEL_TDR, MODEL_FREE_PAGE), 0);
+    machine_select_lp(0);
+}
+
+static void a_guest_gives_way_to_a_host_that_found_it_busy(void **state)
+{
+    (void)state;
+    u64 busy = completion(TDX_OPERAND_BUSY, OPERAND_RCX);
+    pending_page_add();
+    entry_hold(true);
+    assert_int_equal(answer(TDG_MEM_PAGE_ACCEPT, PENDING, 0, 0), busy);
+    entry_hold(false);
+    assert_int_equal(host_reads_entry(), 0);
+    entry_hold(true);
+    assert_int_equal(host_reads_entry(), busy);
+    entry_hold(false);
+    assert_int_equal(answer(TDG_MEM_PAGE_ACCEPT, PENDING, 0, 0), busy);
+    assert_int_equal(answer(TDG_MEM_PAGE_ATTR_RD, PENDING, 0, 0), busy);
+    assert_int_equal(host_reads_entry(), 0);
+    assert_int_equal(answer(TDG_MEM_PAGE_ACCEPT, PENDING, 0, 0), 0);
+}
+
+/* The host that never comes back hears of it once; its hint reaches the guest. */
+static void a_host_that_does_not_come_hears_of_the_guest_that_waits(void **state)
+{
+    (void)state;
+    u64 busy = completion(TDX_OPERAND_BUSY, OPERAND_RCX), start_tsc = seam_tsc(), status;
+    struct tdx_regs regs = {.gpr = {[GPR_RCX] = MODEL_TDR,
+                                    [GPR_RDX] = MD_TD_HP_LOCK_TIMEOUT,
+                                    [GPR_R8] = TIMEOUT_US,
+                                    [GPR_R9] = ~0ull}};
+    struct model_tdcall call;
+    pending_page_add();
+    entry_hold(true);
+    assert_int_equal(host_reads_entry(), busy);
+    machine_select_lp(1);
+    assert_int_equal(model_call(TDH_MNG_WR, &regs), 0);
+    machine_select_lp(0);
+    entry_hold(false);
+    do
+        call = model_tdcall(TDG_MEM_PAGE_ACCEPT, PENDING, 0, 0);
+    while (call.is_in_guest && call.regs.gpr[GPR_RAX] == busy);
+    assert_false(call.is_in_guest);
+    assert_int_equal(call.regs.gpr[GPR_RAX], 0x9000020500000000ull);
+    assert_true(seam_tsc() - start_tsc >= TIMEOUT_US * 2000);
+
+    regs =
+        (struct tdx_regs){.gpr = {[GPR_RAX] = TDH_VP_ENTER, [GPR_RCX] = MODEL_TDVPR | 1ull << 52}};
+    assert_int_equal(machine_seamcall(&regs), CALL_IN_GUEST);
+    const struct tdvps *vcpu = seam_page(MODEL_TDVPR);
+    assert_int_equal(vcpu->gpr[GPR_RAX], busy | 1ull << 60);
+    (void)model_tdcall(TDG_VP_VMCALL, 0, 0, 0);
+    regs =
+        (struct tdx_regs){.gpr = {[GPR_RAX] = TDH_VP_ENTER, [GPR_RCX] = MODEL_TDVPR | 1ull << 52}};
+    assert_int_equal(machine_seamcall(&regs), CALL_RETURNED);
+    assert_int_equal(regs.gpr[GPR_RAX], completion(TDX_OPERAND_INVALID, OPERAND_RCX));
+    assert_true(model_enter(&status));
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, start, finish)
 
 int main(void)
@@ -258,6 +344,8 @@ int main(void)
         T(leaves_have_the_versions_that_they_have),
         T(a_td_without_l2_vms_enters_none),
         T(attributes_are_checked_before_the_page),
+        T(a_guest_gives_way_to_a_host_that_found_it_busy),
+        T(a_host_that_does_not_come_hears_of_the_guest_that_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
