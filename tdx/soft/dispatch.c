@@ -110,7 +110,9 @@ void soft_dispatch(struct tdx_regs *regs)
 {
     struct leaf leaf;
     leaf_begin(&leaf, regs);
+    soft_system.lps_inside++;
     u64 status = serve(&leaf, regs->gpr[GPR_RAX]);
     leaf_unlock_all(&leaf);
+    soft_system.lps_inside--;
     regs->gpr[GPR_RAX] = status;
 }

@@ -81,6 +81,8 @@ static const char *platform_fault(const struct soft_platform *p)
     if (p->shared_keyids + p->private_keyids > SOFT_KEYIDS_MAX || p->private_keyids < 2 ||
         p->shared_keyids + p->private_keyids > 1u << p->keyid_bits)
         return "number of KeyIDs";
+    if (p->msr_count > SOFT_MSRS_MAX)
+        return "number of MSRs";
     if (p->newer_features & ~SOFT_NEWER_FEATURES)
         return "features of newer modules";
     if (p->cmr_count > TDX_CMR_MAX)

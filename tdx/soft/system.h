@@ -7,6 +7,7 @@
 
 #define SOFT_TDMRS_MAX 64
 #define SOFT_KEYIDS_MAX 64
+#define SOFT_MSRS_SAMPLED 32
 
 /* Version of the ABI that the module implements. */
 #define SOFT_MAJOR_VERSION 1
@@ -65,6 +66,8 @@ struct system {
     trylock_t lock;
     _Atomic u32 state;           /* enum system_state */
     _Atomic u64 lps_initialized; /* bit per LP */
+    _Atomic u32 lps_inside;      /* serve a call now, or run a guest in it */
+    u64 msrs[SOFT_MSRS_SAMPLED]; /* at SYS.INIT; as platform_msrs.def orders them */
     u64 packages_with_key;       /* bit per package: the global key is configured */
     struct tdmr tdmrs[SOFT_TDMRS_MAX];
     u32 tdmr_count;

@@ -101,6 +101,7 @@ struct tdvps {
     u32 x2apic_id;
     u32 assoc_lp; /* ~0: none */
     u64 vcpu_epoch;
+    u64 last_exit_tsc;
     bool vmcs_launched;
     bool last_exit_was_vmcall; /* then vmcall_mask says what the next entry passes in */
     u64 vmcall_mask;

@@ -2,8 +2,8 @@
 /* TDH.VP.*: a vCPU's life outside TDH.VP.ENTER. */
 #include "tdx/soft/vcpu.h"
 
-#include "boot/log.h"
 #include "boot/string.h"
+#include "tdx/soft/platform_check.h"
 #include "tdx/soft/processor.h"
 #include "tdx/soft/vmcs_init.h"
 
@@ -122,16 +122,6 @@ static u64 index_take(struct tdvps *vcpu, struct tdcs *tdcs)
     return 0;
 }
 
-static u64 platform_check(void)
-{
-    struct vmcs_missing missing;
-    if (vmcs_controls_are_supported(&missing))
-        return 0;
-    log_line("soft: VMX capability MSR %x: the processor lacks controls %x", missing.msr,
-             missing.controls);
-    return completion(TDX_INCORRECT_MSR_VALUE, missing.msr);
-}
-
 u64 tdh_vp_init(struct leaf *leaf)
 {
     const u64 *gpr = leaf->regs->gpr;
@@ -150,9 +140,9 @@ u64 tdh_vp_init(struct leaf *leaf)
         return completion(TDX_VCPU_STATE_INCORRECT, 0);
     if (leaf->version && (gpr[GPR_R8] & ~X2APIC_ID_MASK))
         return completion(TDX_OPERAND_INVALID, OPERAND_R8);
-    status = platform_check();
+    status = index_take(vcpu, td.tdcs);
     if (!status)
-        status = index_take(vcpu, td.tdcs);
+        status = tsc_adjust_check(); /* the index is lost then, as on Intel's */
     if (status)
         return status;
     vcpu->x2apic_id = leaf->version ? (u32)gpr[GPR_R8] : vcpu->index;

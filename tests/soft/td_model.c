@@ -68,6 +68,7 @@ void model_install(const struct soft_platform *platform)
         machine_set_interrupt(false);
     }
     machine_select_lp(0);
+    machine_set_msrs(0, 0);
 }
 
 void model_bring_up(void)

@@ -47,3 +47,7 @@ accept_SOURCES := tests/soft/seam_host.c $(SOFT_SOURCES)
 HOST_TESTS += tdcall
 tdcall_TEST := tests/soft/tdcall_test.c
 tdcall_SOURCES := tests/soft/td_model.c tests/soft/seam_host.c $(SOFT_SOURCES)
+
+HOST_TESTS += platform
+platform_TEST := tests/soft/platform_test.c
+platform_SOURCES := tests/soft/td_model.c tests/soft/seam_host.c $(SOFT_SOURCES)
