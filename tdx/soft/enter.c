@@ -149,7 +149,10 @@ static void guest_run(struct run *run)
         interrupts_take_posted(run->vcpu);
         event_nmi_prepare(run);
         interrupts_prepare(run->vcpu);
-        if (seam_run_guest(run->vcpu))
+        zero_step_enter(run);
+        bool entered = seam_run_guest(run->vcpu);
+        zero_step_leave(run);
+        if (entered)
             outcome = exit_handle(run);
         else
             outcome = td_exit_fatal(run, TDX_NON_RECOVERABLE_TD,

@@ -8,7 +8,6 @@
 #include "tdx/soft/processor.h"
 #include "tdx/soft/run.h"
 #include "tdx/soft/vmcs_init.h"
-#include "tdx/soft/zero_step.h"
 
 #define REASON_BASIC_MASK 0xffffu
 #define REASON_ENTRY_FAILURE (1u << 31)
@@ -270,7 +269,6 @@ enum outcome exit_handle(struct run *run)
     u32 basic = reason & REASON_BASIC_MASK;
 
     run->vcpu->last_exit_tsc = seam_tsc();
-    zero_step_exit(run->vcpu);
     if (reason & REASON_ENTRY_FAILURE) {
         log_line("soft: entry of vCPU %u failed: exit reason %u (%s), qualification %lx",
                  run->vcpu->index, basic, exit_reason_name(basic),

@@ -15,6 +15,7 @@ struct run {
     struct tdcs *tdcs; /* td.tdcs and its second page */
     struct tdcs_measured *measured;
     struct tdx_regs *regs; /* the VMM's: a TD exit writes its image here */
+    u64 entry_rip;         /* zero_step.c: where the guest was when it was entered last */
     u16 xmm_mask;          /* XMM registers that a TDVMCALL exit exposes */
 };
 

@@ -122,8 +122,7 @@ struct tdvps {
     u16 posted_vector;     /* 0xffff: not set */
     bool posted_enabled;
     u64 shared_eptp;
-    /* Zero-step filter: private EPT violations at fault_rip, and the last of their pages. */
-    u64 fault_rip;
+    /* Zero-step filter: private EPT violations in a row, and the last of their pages. */
     u32 fault_count;
     u32 fault_page_count;
     u64 fault_pages[ZERO_STEP_PAGES_MAX];

@@ -377,9 +377,32 @@ static void zero_stepping_is_suspected_from_the_seventh_fault_in_a_row(void **st
     assert_true(zero_step_is_suspected(run.vcpu));
     assert_false(zero_step_is_served(&run, &missing));
     assert_int_equal(missing, 0x8000);
-    zero_step_forget(run.vcpu);
-    assert_int_equal(violates(0x9000, EPT_VIOLATION_READ), OUTCOME_EXIT);
+    /* A page that the guest has yet to accept is not there yet. */
+    u64 *root = seam_page(run.td.tdr->tdcx[3]);
+    root[0] = sept_entry_leaf(0, SEPT_PENDING);
+    assert_false(zero_step_is_served(&run, &missing));
+    root[0] = sept_entry_leaf(0, SEPT_MAPPED);
+    assert_true(zero_step_is_served(&run, &missing));
     assert_false(zero_step_is_suspected(run.vcpu));
+}
+
+/* It executed something between entry and exit, even if it faults again then. */
+static void a_guest_that_gets_on_is_not_suspected(void **state)
+{
+    (void)state;
+    for (u32 i = 0; i < 20; i++) {
+        zero_step_enter(&run);
+        vmcs[VMCS_GUEST_RIP] += 4;
+        zero_step_leave(&run);
+        assert_int_equal(violates(0x8000, EPT_VIOLATION_READ), OUTCOME_EXIT);
+    }
+    assert_false(zero_step_is_suspected(run.vcpu));
+    for (u32 i = 0; i < 6; i++) {
+        zero_step_enter(&run);
+        zero_step_leave(&run);
+        assert_int_equal(violates(0x8000, EPT_VIOLATION_READ), OUTCOME_EXIT);
+    }
+    assert_true(zero_step_is_suspected(run.vcpu));
 }
 
 static void a_triple_fault_ends_the_vcpu_and_an_unknown_exit_the_td(void **state)
@@ -395,36 +418,6 @@ static void a_triple_fault_ends_the_vcpu_and_an_unknown_exit_the_td(void **state
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, fresh, done)
-
-/* RIP that moved by itself is progress; RIP that the module moved behind a TDCALL is none. */
-static void a_guest_that_moves_on_is_not_suspected(void **state)
-{
-    (void)state;
-    for (u32 i = 0; i < 7; i++)
-        assert_int_equal(violates(0x8000, EPT_VIOLATION_READ), OUTCOME_EXIT);
-    assert_true(zero_step_is_suspected(run.vcpu));
-    instruction_skip(4);
-    zero_step_skip(run.vcpu, 4);
-    assert_int_equal(violates(0x9000, EPT_VIOLATION_READ), OUTCOME_EXIT);
-    assert_true(zero_step_is_suspected(run.vcpu));
-    vmcs[VMCS_GUEST_RIP] += 2;
-    assert_int_equal(violates(0x9000, EPT_VIOLATION_READ), OUTCOME_EXIT);
-    assert_false(zero_step_is_suspected(run.vcpu));
-}
-
-/* The processor would not tell the guest of a pending page: the secure EPT suppresses #VE. */
-static void a_pending_page_is_not_served_and_a_mapped_one_is(void **state)
-{
-    (void)state;
-    u64 missing = 0, *root = seam_page(run.td.tdr->tdcx[3]);
-    for (u32 i = 0; i < 7; i++)
-        assert_int_equal(violates(0x8000, EPT_VIOLATION_READ), OUTCOME_EXIT);
-    run.tdcs->td_ctls = 0;
-    root[0] = sept_entry_leaf(0, SEPT_PENDING);
-    assert_false(zero_step_is_served(&run, &missing));
-    root[0] = sept_entry_leaf(0, SEPT_MAPPED);
-    assert_true(zero_step_is_served(&run, &missing));
-}
 
 static void a_td_that_wants_to_know_hears_of_a_suspicion(void **state)
 {
@@ -464,8 +457,7 @@ int main(void)
         T(mmio_is_the_guests_unless_the_vmm_suppresses_it),
         T(an_address_beyond_the_width_is_a_page_fault),
         T(zero_stepping_is_suspected_from_the_seventh_fault_in_a_row),
-        T(a_guest_that_moves_on_is_not_suspected),
-        T(a_pending_page_is_not_served_and_a_mapped_one_is),
+        T(a_guest_that_gets_on_is_not_suspected),
         T(a_td_that_wants_to_know_hears_of_a_suspicion),
         T(a_triple_fault_ends_the_vcpu_and_an_unknown_exit_the_td),
     };
