@@ -48,14 +48,23 @@ u64 metadata_place_id(const struct metadata_place *place)
     return place->field->id + (u64)place->element * field_stride(place->field);
 }
 
-static bool field_is_there(enum metadata_scope scope, const struct metadata_field *field)
+static bool field_is_there(const struct metadata_context *context,
+                           const struct metadata_field *field)
 {
-    return scope != METADATA_SYS || sys_field_is_there(field);
+    switch (context->scope) {
+    case METADATA_SYS:
+        return sys_field_is_there(field);
+    case METADATA_TD:
+        return td_field_is_there(context, field);
+    case METADATA_VP:
+        break;
+    }
+    return true;
 }
 
 static u64 readable_bits(const struct metadata_context *context, const struct metadata_field *field)
 {
-    if (!field_is_there(context->scope, field))
+    if (!field_is_there(context, field))
         return 0;
     return field->masks.read[context->reader] & metadata_size_mask(field);
 }
@@ -67,7 +76,7 @@ static bool place_find(const struct metadata_context *context, u64 id, struct me
 
     for (const struct metadata_field *f = table.fields; f < table.fields + table.count; f++) {
         u64 distance = code - (f->id & METADATA_CODE_MASK);
-        if ((id ^ f->id) & ID_CLASS_MASK || !field_is_there(context->scope, f) ||
+        if ((id ^ f->id) & ID_CLASS_MASK || !field_is_there(context, f) ||
             distance >= (u64)f->rows * row_elements(f) * field_stride(f))
             continue;
         *place = (struct metadata_place){f, (u32)distance / field_stride(f)};
@@ -117,6 +126,14 @@ static u64 first_from(const struct metadata_context *context, const struct metad
 u64 metadata_first(const struct metadata_context *context)
 {
     return first_from(context, table_of(context->scope).fields);
+}
+
+u64 metadata_readable_from(const struct metadata_context *context,
+                           const struct metadata_place *place)
+{
+    if (readable_bits(context, place->field))
+        return metadata_place_id(place);
+    return first_from(context, place->field + 1);
 }
 
 static u64 id_after(const struct metadata_context *context, u64 id,

@@ -99,6 +99,9 @@ u64 metadata_place_id(const struct metadata_place *place);
 /* The place of an id that can be read as one element; false if there is none. */
 bool metadata_place_find(const struct metadata_context *context, u64 id,
                          struct metadata_place *place);
+/* Its id, or, where the reader may not read it, the id of the next one that it may. */
+u64 metadata_readable_from(const struct metadata_context *context,
+                           const struct metadata_place *place);
 /* The bits that an element holds. */
 u64 metadata_size_mask(const struct metadata_field *field);
 /* A member of `object`. */
@@ -106,8 +109,9 @@ u64 metadata_member_read(const void *object, const struct metadata_place *place)
 void metadata_member_write(void *object, const struct metadata_place *place, u64 value);
 
 u64 sys_field_value(const struct metadata_place *place);
-/* False: it is not there. */
+/* False: not on this platform, not for this TD. */
 bool sys_field_is_there(const struct metadata_field *field);
+bool td_field_is_there(const struct metadata_context *context, const struct metadata_field *field);
 
 u64 td_field_value(const struct metadata_context *context, const struct metadata_place *place);
 /* `mask`: the bits that change. Refuses with the status to answer, or stores `value`. */

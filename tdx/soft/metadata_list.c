@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * TDH.SYS.RDALL: a page with a header (bytes, number of sequences) and sequences of fields, each
- * the id of its first element, which also says how many elements and fields follow, and the
- * elements as quadwords.
+ * TDH.SYS.RDALL and TDG.SYS.RDALL: a page with a header (bytes, number of sequences) and sequences
+ * of fields, each the id of its first element, which also says how many elements and fields follow,
+ * and the elements as quadwords.
  */
 #include "boot/string.h"
 #include "tdx/soft/metadata.h"
@@ -14,6 +14,8 @@
 #define ID_LAST_FIELD_SHIFT 38
 #define ID_SIZE_MASK (3ull << 32)
 #define ID_NON_ARCH (1ull << 63)
+/* What names a field; a list looks at nothing else of the id that it begins with. */
+#define ID_NAMES_MASK (0x3full << 56 | METADATA_CODE_MASK)
 
 static u32 id_elements(const struct metadata_context *context, u64 id)
 {
@@ -66,8 +68,8 @@ static u64 list_write(const struct metadata_context *context, u64 *id, u64 *list
     return *id == METADATA_ID_NONE ? 0 : completion(TDX_METADATA_LIST_OVERFLOW, 0);
 }
 
-/* The id of a field's first element, with the right size in it. */
-static u64 start_check(const struct metadata_context *context, u64 *id)
+/* Where a list begins: at the first element of a field, its size said, which may be read. */
+static u64 start_find(const struct metadata_context *context, u64 *id)
 {
     struct metadata_place place;
 
@@ -75,11 +77,23 @@ static u64 start_check(const struct metadata_context *context, u64 *id)
         *id = metadata_first(context);
         return 0;
     }
-    if (!metadata_place_find(context, *id, &place) || (*id ^ place.field->id) & ID_SIZE_MASK ||
-        place.element % place.field->elements)
+    if (!metadata_place_find(context, *id & ID_NAMES_MASK, &place) ||
+        (*id ^ place.field->id) & ID_SIZE_MASK || place.element % place.field->elements)
         return completion(TDX_METADATA_FIELD_ID_INCORRECT, 0);
-    *id = metadata_place_id(&place);
+    *id = metadata_readable_from(context, &place);
     return 0;
+}
+
+u64 metadata_list(const struct metadata_context *context, u64 *id, u64 *list)
+{
+    u64 first = *id;
+
+    *id = METADATA_ID_NONE;
+    u64 status = start_find(context, &first);
+    if (status)
+        return status;
+    *id = first;
+    return list_write(context, id, list);
 }
 
 u64 tdh_sys_rdall(struct leaf *leaf)
@@ -91,11 +105,9 @@ u64 tdh_sys_rdall(struct leaf *leaf)
     if (!(soft_system.lps_initialized & 1ull << seam_lp()))
         return completion(TDX_SYS_LP_INIT_NOT_DONE, 0);
     u64 status = operand_shared(page, PAGE_BYTES, OPERAND_RDX);
-    if (!status)
-        status = start_check(&context, &id);
     if (status)
         return status;
-    status = list_write(&context, &id, seam_page(page));
+    status = metadata_list(&context, &id, seam_page(page));
     leaf->regs->gpr[GPR_R8] = id;
     return status;
 }

@@ -177,6 +177,11 @@ u64 metadata_read(const struct metadata_context *context, u64 field, u64 *value,
 /* Answers METADATA_FIRST_FIELD_ID_IN_CONTEXT and the first id in *next for the null id. */
 bool metadata_field_is_null(u64 field);
 u64 metadata_first(const struct metadata_context *context);
+/*
+ * metadata_list.c: the fields from *id on (null: from the first) into a page of 4 KiB; *id is
+ * then the first that did not fit, ~0 if all did.
+ */
+u64 metadata_list(const struct metadata_context *context, u64 *id, u64 *list);
 u64 metadata_write(const struct metadata_context *context, u64 field, u64 value, u64 mask,
                    u64 *previous);
 

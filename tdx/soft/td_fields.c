@@ -40,6 +40,13 @@ static const struct metadata_field fields[] = {
 };
 const struct metadata_table td_fields = {fields, ARRAY_LENGTH(fields)};
 
+/* An L2 VM has a root of its own. */
+bool td_field_is_there(const struct metadata_context *context, const struct metadata_field *field)
+{
+    return field->source != FROM_TDCS_PAGE ||
+           field->offset < TDCX_PAGES_BASE + context->td->tdcs->num_l2_vms;
+}
+
 static void code_split(u64 code, u32 *leaf, u32 *subleaf)
 {
     *leaf = (u32)(code >> CODE_LEAF_SHIFT & CODE_LEAF_MASK) | (code & CODE_LEAF_31 ? 1u << 31 : 0);
