@@ -19,8 +19,6 @@ static const struct leaf_rule {
 };
 _Static_assert(ARRAY_LENGTH(rules) <= CPUID_TABLE_MAX, "a TD's CPUID table has fewer rows");
 
-#define CPUID_NO_SUBLEAF ~0u
-
 /* In the order of TD_PARAMS.CPUID_VALUES. */
 static const struct cpuid_config {
     u32 leaf, subleaf; /* CPUID_NO_SUBLEAF where the leaf has none */
@@ -30,6 +28,13 @@ static const struct cpuid_config {
 #include "tdx/soft/cpuid.def"
 #undef CPUID_CONFIG
 };
+
+static const struct cpuid_field metadata_fields[] = {
+#define CPUID_FIELD(leaf, subleaf, raises_ve) {leaf, subleaf, raises_ve},
+#include "tdx/soft/cpuid.def"
+#undef CPUID_FIELD
+};
+_Static_assert(ARRAY_LENGTH(metadata_fields) <= CPUID_FIELD_MAX, "CPUID_VALID has an element each");
 
 #define LEAF_BASIC_MAX 0x23u
 #define LEAF_EXTENDED_FIRST 0x80000000u
@@ -65,6 +70,26 @@ static const struct leaf_rule *rule_find(u32 leaf, u32 subleaf)
             (rules[i].subleaf == subleaf || rules[i].subleaf == CPUID_NO_SUBLEAF))
             return &rules[i];
     return NULL;
+}
+
+u32 cpuid_field_count(void)
+{
+    return ARRAY_LENGTH(metadata_fields);
+}
+
+const struct cpuid_field *cpuid_field(u32 index)
+{
+    return index < ARRAY_LENGTH(metadata_fields) ? &metadata_fields[index] : NULL;
+}
+
+u32 cpuid_field_index(u32 leaf, u32 subleaf)
+{
+    u32 i = 0;
+    while (i < ARRAY_LENGTH(metadata_fields) &&
+           (metadata_fields[i].leaf != leaf || (metadata_fields[i].subleaf != CPUID_NO_SUBLEAF &&
+                                                metadata_fields[i].subleaf != subleaf)))
+        i++;
+    return i;
 }
 
 static bool leaf_is_known(u32 leaf)
@@ -252,12 +277,13 @@ static void value_patch(const struct run *run, u32 leaf, u32 subleaf, struct cpu
     }
 }
 
-static bool ve_is_asked_for(const struct run *run, u32 row)
+static bool ve_is_asked_for(const struct run *run, u32 leaf, u32 subleaf)
 {
     bool user = guest_is_user_mode();
+    u32 index = cpuid_field_index(leaf, subleaf);
     if (user ? run->vcpu->cpuid_ve_user : run->vcpu->cpuid_ve_supervisor)
         return true;
-    return row < CPUID_TABLE_MAX && (run->vcpu->cpuid_control[row] >> user & 1);
+    return run->vcpu->cpuid_control[index] >> user & 1;
 }
 
 enum outcome cpuid_handle(struct run *run)
@@ -269,10 +295,7 @@ enum outcome cpuid_handle(struct run *run)
     if (!hypervisor &&
         (leaf > LEAF_EXTENDED_MAX || (leaf > LEAF_BASIC_MAX && leaf < LEAF_EXTENDED_FIRST)))
         leaf = LEAF_BASIC_MAX;
-    const struct leaf_rule *rule = rule_find(leaf, subleaf);
-    u32 row = rule ? (u32)(rule - rules) : CPUID_TABLE_MAX;
-
-    if (hypervisor || !leaf_is_known(leaf) || ve_is_asked_for(run, row)) {
+    if (hypervisor || !leaf_is_known(leaf) || ve_is_asked_for(run, leaf, subleaf)) {
         struct ve_report report = {.reason = EXIT_CPUID};
         return event_virtualization(run, &report);
     }

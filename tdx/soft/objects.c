@@ -5,11 +5,6 @@
 #include "boot/string.h"
 #include "tdx/soft/system.h"
 
-#define TDCS_PAGE_DATA 0
-#define TDCS_PAGE_MEASURED 1
-#define TDCS_PAGE_MSR_BITMAPS 2
-#define TDCS_PAGE_SEPT_ROOT 3
-
 static void td_open(u64 address, struct pamt_entry *entry, struct td *td)
 {
     td->address = address;
@@ -52,7 +47,7 @@ struct tdcs_measured *td_measured(const struct td *td)
 
 u64 td_msr_bitmaps_address(const struct td *td)
 {
-    return td->tdr->tdcx[TDCS_PAGE_MSR_BITMAPS];
+    return td->tdr->tdcx[TDCS_PAGE_MSR_BITMAP];
 }
 
 void *td_msr_bitmaps(const struct td *td)

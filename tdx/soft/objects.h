@@ -199,10 +199,5 @@ void msr_bitmap_build(const struct tdcs *tdcs, void *page);
  * offer: those that TD_PARAMS sets directly. (It takes those that are merely allowed, too.)
  */
 bool cpuid_config_row(u32 index, u64 *leaf, struct cpuid_values *mask);
-/* Every field of METADATA_VP; as metadata_read, metadata_write and metadata_first. */
-u64 vcpu_field_read(const struct metadata_context *context, u64 field, u64 *value, u64 *next);
-u64 vcpu_field_first(const struct metadata_context *context);
-u64 vcpu_field_write(const struct metadata_context *context, u64 field, u64 value, u64 mask,
-                     u64 *previous);
 
 #endif

@@ -22,6 +22,8 @@
 #define RTMR_COUNT 4
 #define CPUID_CONFIG_COUNT 12
 #define CPUID_TABLE_MAX 96
+#define CPUID_FIELD_MAX 80    /* elements of the fields CPUID_VALID and CPUID_VALUES */
+#define CPUID_CONTROL_MAX 128 /* of CPUID_CONTROL; the last ones stay 0 */
 #define ZERO_STEP_PAGES_MAX 32
 /* Of TD_CTLS: a PENDING page is the VMM's business, not a #VE. */
 #define TD_CTLS_PENDING_VE_DISABLE (1ull << 0)
@@ -45,7 +47,17 @@ struct tdr {
 };
 _Static_assert(sizeof(struct tdr) <= PAGE_BYTES, "TDR page");
 
-/* TDCS page 0. Page 1: measurement and CPUID; 2: MSR bitmaps; 3: secure EPT root; 4: zeros. */
+/* The pages of a TDCS, and of a TDVPS. */
+#define TDCS_PAGE_DATA 0
+#define TDCS_PAGE_MEASURED 1
+#define TDCS_PAGE_MSR_BITMAP 2
+#define TDCS_PAGE_SEPT_ROOT 3
+#define TDCS_PAGE_ZERO 4
+#define TDVPS_PAGE_VMCS 1
+#define TDVPS_PAGE_APIC 2
+#define TDVPS_PAGE_XSTATE 3
+
+/* TDCS_PAGE_DATA. */
 struct tdcs {
     trylock_t op_state_lock;
     trylock_t sept_lock;
@@ -68,7 +80,7 @@ struct tdcs {
 };
 _Static_assert(sizeof(struct tdcs) <= PAGE_BYTES, "TDCS page 0");
 
-/* TDCS page 1. */
+/* TDCS_PAGE_MEASURED. */
 struct tdcs_measured {
     struct sha384 mrtd_context;
     struct {
@@ -86,10 +98,33 @@ enum vcpu_state {
     VCPU_DISABLED = 8,
 };
 
-/*
- * TDVPS page 0 (TDVPR). Page 1: VMCS; 2: virtual APIC; 3-5: extended state (XSAVE area).
- * The VM-entry code reads gpr by offset: keep it first.
- */
+/* Metadata of a vCPU that the module keeps, and nothing more: see tdx/soft/metadata.def. */
+struct tdvps_kept {
+#define MEMBER_KEPT(name, count) u64 name[count];
+#define MEMBER_NONE(name, count)
+#define MEMBER_VMCS(name, count)
+#define MEMBER_TDVPS(name, count)
+#define MEMBER_TDVPS_FIRST(name, count)
+#define MEMBER_TDVPS_PAGE(name, count)
+#define MEMBER_PIN_CONTROLS(name, count)
+#define MEMBER_STATE_DETAILS(name, count)
+#define MEMBER_LAST_TD_EXIT(name, count)
+#define VP_FIELD(name, id, rows, fields, elements, access, source, argument) \
+    MEMBER_##source(name, (rows) * (fields) * (elements))
+#include "tdx/soft/metadata.def"
+#undef VP_FIELD
+#undef MEMBER_KEPT
+#undef MEMBER_NONE
+#undef MEMBER_VMCS
+#undef MEMBER_TDVPS
+#undef MEMBER_TDVPS_FIRST
+#undef MEMBER_TDVPS_PAGE
+#undef MEMBER_PIN_CONTROLS
+#undef MEMBER_STATE_DETAILS
+#undef MEMBER_LAST_TD_EXIT
+};
+
+/* TDVPS page 0 (TDVPR). The VM-entry code reads gpr by offset: keep it first. */
 struct tdvps {
     u64 gpr[GPR_COUNT]; /* of the guest; RSP lives in the VMCS */
     u64 owner_tdr;      /* physical address */
@@ -115,17 +150,18 @@ struct tdvps {
         u32 instruction_length, instruction_info;
     } ve;
     u8 cpuid_ve_supervisor, cpuid_ve_user; /* flags, kept as they were written */
-    u8 cpuid_control[CPUID_TABLE_MAX];
+    u8 cpuid_control[CPUID_CONTROL_MAX];   /* by cpuid_field_index() */
     u64 cr2, dr[4], dr6, xcr0;
     u64 msr_star, msr_lstar, msr_fmask, msr_kernel_gs_base, msr_tsc_aux, msr_xss, msr_cstar;
     u64 posted_descriptor; /* physical address; ~0: not set */
     u16 posted_vector;     /* 0xffff: not set */
     bool posted_enabled;
-    u64 shared_eptp;
+    u64 shared_eptp; /* the TD's page of zeros until the VMM gives one */
     /* Zero-step filter: private EPT violations in a row, and the last of their pages. */
     u32 fault_count;
     u32 fault_page_count;
     u64 fault_pages[ZERO_STEP_PAGES_MAX];
+    struct tdvps_kept kept;
 };
 _Static_assert(sizeof(struct tdvps) <= PAGE_BYTES, "TDVPR page");
 

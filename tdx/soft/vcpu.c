@@ -3,6 +3,7 @@
 #include "tdx/soft/vcpu.h"
 
 #include "boot/string.h"
+#include "tdx/soft/metadata.h"
 #include "tdx/soft/platform_check.h"
 #include "tdx/soft/processor.h"
 #include "tdx/soft/vmcs_init.h"
@@ -103,12 +104,12 @@ static void registers_init(struct tdvps *vcpu, const struct tdcs *tdcs, u64 init
     processor_state_reset(vcpu);
 }
 
-static void virtual_fields_init(struct tdvps *vcpu)
+static void virtual_fields_init(struct tdvps *vcpu, const struct tdr *tdr)
 {
     vcpu->posted_descriptor = VCPU_POINTER_NONE;
     vcpu->posted_vector = VCPU_NO_VECTOR;
     vcpu->posted_enabled = false;
-    vcpu->shared_eptp = 0;
+    vcpu->shared_eptp = tdr->tdcx[TDCS_PAGE_ZERO];
 }
 
 static u64 index_take(struct tdvps *vcpu, struct tdcs *tdcs)
@@ -147,12 +148,13 @@ u64 tdh_vp_init(struct leaf *leaf)
         return status;
     vcpu->x2apic_id = leaf->version ? (u32)gpr[GPR_R8] : vcpu->index;
     registers_init(vcpu, td.tdcs, gpr[GPR_RDX]);
-    virtual_fields_init(vcpu);
+    virtual_fields_init(vcpu, td.tdr);
     seam_vmcs_clear(vcpu);
     status = vcpu_associate(vcpu, td.tdcs, &association);
     if (status)
         return status;
     vmcs_init(vcpu, td.tdr, td.tdcs);
+    vcpu_fields_init(vcpu, td.tdr, td.tdcs);
     vcpu->state = VCPU_READY;
     return 0;
 }

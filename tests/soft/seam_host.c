@@ -17,6 +17,7 @@
 #define VMCS_FIELDS_MAX 256
 #define TDCALL_BYTES 4
 #define SEGMENT_LONG (1u << 13)
+#define SEGMENT_32_BIT (1u << 14)
 
 struct page {
     struct page *next;
@@ -178,7 +179,8 @@ static void guest_start(void)
 {
     seam_vmcs_write(VMCS_GUEST_CR0, seam_vmcs_read(VMCS_GUEST_CR0) | CR0_PG);
     seam_vmcs_write(VMCS_GUEST_EFER, seam_vmcs_read(VMCS_GUEST_EFER) | EFER_LMA);
-    seam_vmcs_write(VMCS_GUEST_CS_ACCESS, seam_vmcs_read(VMCS_GUEST_CS_ACCESS) | SEGMENT_LONG);
+    u64 cs = seam_vmcs_read(VMCS_GUEST_CS_ACCESS) & ~(u64)SEGMENT_32_BIT;
+    seam_vmcs_write(VMCS_GUEST_CS_ACCESS, cs | SEGMENT_LONG);
 }
 
 bool seam_run_guest(struct tdvps *vcpu)
