@@ -18,6 +18,7 @@ enum metadata_source {
     /* SYS */
     FROM_CONSTANT,
     FROM_DYNAMIC_PAMT, /* a constant; there where the platform has Dynamic PAMT alone */
+    FROM_TOPOLOGY,     /* ... where it has virtual topology */
     FROM_PACKAGES,
     FROM_FMS,
     FROM_FEATURES,
@@ -29,7 +30,9 @@ enum metadata_source {
     /* TD */
     FROM_TDR, /* a member of the structure */
     FROM_TDCS,
-    FROM_TDCS_PAGE, /* quadwords of that page */
+    FROM_TDCS_OLDER, /* the same; only where newer modules' control of CPUID is not there, */
+    FROM_TDCS_NEWER, /* only where it is */
+    FROM_TDCS_PAGE,  /* quadwords of that page */
     FROM_CPUID_COUNT,
     FROM_CPUID_VALID,
     FROM_CPUID_VALUES,

@@ -63,7 +63,8 @@ static bool eptp_is_valid(u64 eptp, u64 flags)
 
 static u64 vcpus_check(const struct td *td, const struct td_params *params)
 {
-    if (!params->max_vcpus)
+    if (!params->max_vcpus ||
+        (feature_is_there(TDX_FEATURE_TOPOLOGY_ENUM) && params->max_vcpus > X2APIC_IDS_MAX))
         return completion(TDX_OPERAND_INVALID, OPERAND_MAX_VCPUS);
     if (params->num_l2_vms > L2_VMS_MAX)
         return completion(TDX_OPERAND_INVALID, OPERAND_NUM_L2_VMS);
@@ -144,6 +145,7 @@ static void tdcs_fill(const struct td *td, const struct td_params *params)
         tdcs->td_ctls = TD_CTLS_PENDING_VE_DISABLE;
     tdcs->max_vcpus = params->max_vcpus;
     tdcs->num_l2_vms = params->num_l2_vms;
+    tdcs->topology_is_configured = feature_is_there(TDX_FEATURE_TOPOLOGY_ENUM);
     tdcs->eptp = td_sept_root(td) | params->eptp_controls;
     tdcs->arch_capabilities = params->msr_config_ctls & MSR_CONFIG_ARCH_CAPABILITIES
                                   ? params->arch_capabilities_config

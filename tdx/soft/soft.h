@@ -12,7 +12,9 @@
 
 #define SOFT_PACKAGES_MAX 8
 /* What newer_features may have. */
-#define SOFT_NEWER_FEATURES TDX_FEATURE_DYNAMIC_PAMT
+#define SOFT_NEWER_FEATURES                                                           \
+    (TDX_FEATURE_DYNAMIC_PAMT | TDX_FEATURE_TOPOLOGY_ENUM | TDX_FEATURE_CPUID2_VIRT | \
+     TDX_FEATURE_VE_REDUCTION)
 
 /* An MSR that is not as tdx/soft/platform_msrs.def says: of one processor, or of all. */
 #define SOFT_MSRS_MAX 8

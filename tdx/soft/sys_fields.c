@@ -14,8 +14,9 @@ const struct metadata_table sys_fields = {fields, ARRAY_LENGTH(fields)};
 
 bool sys_field_is_there(const struct metadata_field *field)
 {
-    return field->source != FROM_DYNAMIC_PAMT ||
-           (platform()->newer_features & TDX_FEATURE_DYNAMIC_PAMT);
+    if (field->source == FROM_DYNAMIC_PAMT)
+        return feature_is_there(TDX_FEATURE_DYNAMIC_PAMT);
+    return field->source != FROM_TOPOLOGY || feature_is_there(TDX_FEATURE_TOPOLOGY_ENUM);
 }
 
 static u64 cpuid_config_leaf(u32 row)
@@ -42,6 +43,7 @@ u64 sys_field_value(const struct metadata_place *place)
     switch ((enum metadata_source)place->field->source) {
     case FROM_CONSTANT:
     case FROM_DYNAMIC_PAMT:
+    case FROM_TOPOLOGY:
         return place->field->constant;
     case FROM_PACKAGES:
         return p->package_count;

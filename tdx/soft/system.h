@@ -87,6 +87,10 @@ struct system {
 };
 extern struct system soft_system;
 
+/* platform.c. Of TDX_FEATURES0: a newer module has it, and this platform is to have it. */
+bool feature_is_there(u64 feature);
+/* The bits of TD_CTLS that a guest may set. */
+u64 td_ctls_offered(void);
 u64 packages_all(void);
 u64 lps_all(void);
 bool keyid_is_private(u64 keyid);

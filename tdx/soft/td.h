@@ -27,6 +27,11 @@
 #define ZERO_STEP_PAGES_MAX 32
 /* Of TD_CTLS: a PENDING page is the VMM's business, not a #VE. */
 #define TD_CTLS_PENDING_VE_DISABLE (1ull << 0)
+/* Those of newer modules: what CPUID answers itself. REDUCE_VE brings the other two with it. */
+#define TD_CTLS_ENUM_TOPOLOGY (1ull << 1)
+#define TD_CTLS_VIRT_CPUID2 (1ull << 2)
+#define TD_CTLS_REDUCE_VE (1ull << 3)
+#define TD_CTLS_CPUID (TD_CTLS_ENUM_TOPOLOGY | TD_CTLS_VIRT_CPUID2 | TD_CTLS_REDUCE_VE)
 
 /* A shared/exclusive try-lock: 0 free, 0x8000 exclusive, else the number of sharers. */
 typedef _Atomic u16 trylock_t;
@@ -53,6 +58,8 @@ _Static_assert(sizeof(struct tdr) <= PAGE_BYTES, "TDR page");
 #define TDCS_PAGE_MSR_BITMAP 2
 #define TDCS_PAGE_SEPT_ROOT 3
 #define TDCS_PAGE_ZERO 4
+#define TDCS_PAGE_X2APIC_IDS 5
+#define X2APIC_IDS_MAX (PAGE_BYTES / sizeof(u32))
 #define TDVPS_PAGE_VMCS 1
 #define TDVPS_PAGE_APIC 2
 #define TDVPS_PAGE_XSTATE 3
@@ -69,7 +76,8 @@ struct tdcs {
     u64 attributes, xfam, config_flags, eptp;
     u64 arch_capabilities;
     u8 num_l2_vms;
-    u32 gpa_bits; /* SHARED is bit gpa_bits - 1 */
+    bool topology_is_configured; /* every vCPU so far has an x2APIC id that the VMM gave */
+    u32 gpa_bits;                /* SHARED is bit gpa_bits - 1 */
     u16 tsc_frequency;
     u64 tsc_offset, tsc_multiplier;
     _Atomic u64 td_epoch;

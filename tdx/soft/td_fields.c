@@ -23,6 +23,8 @@
 static const struct metadata_field fields[] = {
 #define MEMBER_TDR(member) METADATA_MEMBER(FROM_TDR, tdr, member)
 #define MEMBER_TDCS(member) METADATA_MEMBER(FROM_TDCS, tdcs, member)
+#define MEMBER_TDCS_OLDER(member) METADATA_MEMBER(FROM_TDCS_OLDER, tdcs, member)
+#define MEMBER_TDCS_NEWER(member) METADATA_MEMBER(FROM_TDCS_NEWER, tdcs, member)
 /* Bytes that are read as quadwords. */
 #define MEMBER_DIGEST(member) \
     .source = FROM_TDCS, .step = 8, .bytes = 8, .offset = offsetof(struct tdcs, member)
@@ -43,6 +45,9 @@ const struct metadata_table td_fields = {fields, ARRAY_LENGTH(fields)};
 /* An L2 VM has a root of its own. */
 bool td_field_is_there(const struct metadata_context *context, const struct metadata_field *field)
 {
+    bool is_newer = td_ctls_offered() & TD_CTLS_CPUID;
+    if (field->source == FROM_TDCS_OLDER || field->source == FROM_TDCS_NEWER)
+        return is_newer == (field->source == FROM_TDCS_NEWER);
     return field->source != FROM_TDCS_PAGE ||
            field->offset < TDCX_PAGES_BASE + context->td->tdcs->num_l2_vms;
 }
@@ -130,6 +135,8 @@ u64 td_field_value(const struct metadata_context *context, const struct metadata
     case FROM_TDR:
         return metadata_member_read(td->tdr, place);
     case FROM_TDCS:
+    case FROM_TDCS_OLDER:
+    case FROM_TDCS_NEWER:
         return metadata_member_read(td->tdcs, place);
     case FROM_TDCS_PAGE:
         return page_value(td, place->field->offset, place->element);
@@ -165,6 +172,12 @@ u64 td_field_write(const struct metadata_context *context, const struct metadata
     case MD_TD_TD_CTLS:
         if ((value ^ tdcs->td_ctls) & TD_CTLS_PENDING_VE_DISABLE &&
             !(tdcs->config_flags & TD_CONFIG_FLEXIBLE_PENDING_VE))
+            return invalid;
+        if (value & ~td_ctls_offered())
+            return invalid;
+        if (value & TD_CTLS_REDUCE_VE)
+            value |= td_ctls_offered() & TD_CTLS_CPUID;
+        if ((value & (TD_CTLS_ENUM_TOPOLOGY | TD_CTLS_REDUCE_VE)) && !tdcs->topology_is_configured)
             return invalid;
         break;
     default:

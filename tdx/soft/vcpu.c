@@ -123,14 +123,47 @@ static u64 index_take(struct tdvps *vcpu, struct tdcs *tdcs)
     return 0;
 }
 
+/* Version 1: the x2APIC id is the VMM's choice, but no other vCPU's. The index is taken. */
+static u64 x2apic_id_take(struct tdvps *vcpu, const struct td *td, u64 id)
+{
+    u32 *ids = seam_page(td->tdr->tdcx[TDCS_PAGE_X2APIC_IDS]);
+    u64 status = id & ~X2APIC_ID_MASK ? completion(TDX_OPERAND_INVALID, OPERAND_R8) : 0;
+    for (u32 i = 0; !status && i < vcpu->index; i++)
+        if (ids[i] == id)
+            status = completion(TDX_X2APIC_ID_NOT_UNIQUE, ids[i]);
+    if (status) {
+        td->tdcs->num_vcpus--;
+        return status;
+    }
+    vcpu->x2apic_id = ids[vcpu->index] = (u32)id;
+    return 0;
+}
+
+static u64 identity_take(struct leaf *leaf, struct tdvps *vcpu, const struct td *td)
+{
+    u64 status = index_take(vcpu, td->tdcs);
+    if (status)
+        return status;
+    if (leaf->version)
+        return x2apic_id_take(vcpu, td, leaf->regs->gpr[GPR_R8]);
+    vcpu->x2apic_id = vcpu->index;
+    td->tdcs->topology_is_configured = false;
+    return tsc_adjust_check(); /* the index is lost then, as on Intel's */
+}
+
 u64 tdh_vp_init(struct leaf *leaf)
 {
     const u64 *gpr = leaf->regs->gpr;
+    const struct page_operand page = {gpr[GPR_RCX], OPERAND_RCX, PT_TDVPR, LOCK_EXCLUSIVE};
     enum association association;
     struct tdvps *vcpu;
     struct td td;
 
-    u64 status = vcpu_lock(leaf, gpr[GPR_RCX], OPERAND_RCX, LOCK_EXCLUSIVE, &vcpu, &td);
+    /* What is of newer modules looks at the TSC first. */
+    u64 status = leaf->version ? tsc_adjust_check() : 0;
+    if (!status)
+        status =
+            vcpu_lock_both(leaf, &page, leaf->version ? LOCK_EXCLUSIVE : LOCK_SHARED, &vcpu, &td);
     if (!status)
         status = td_check_state(leaf, &td, LOCK_SHARED);
     if (status)
@@ -139,14 +172,10 @@ u64 tdh_vp_init(struct leaf *leaf)
         return completion(TDX_TDCX_NUM_INCORRECT, 0);
     if (vcpu->state != VCPU_UNINITIALIZED)
         return completion(TDX_VCPU_STATE_INCORRECT, 0);
-    if (leaf->version && (gpr[GPR_R8] & ~X2APIC_ID_MASK))
-        return completion(TDX_OPERAND_INVALID, OPERAND_R8);
-    status = index_take(vcpu, td.tdcs);
-    if (!status)
-        status = tsc_adjust_check(); /* the index is lost then, as on Intel's */
+    status = identity_take(leaf, vcpu, &td);
     if (status)
         return status;
-    vcpu->x2apic_id = leaf->version ? (u32)gpr[GPR_R8] : vcpu->index;
+    vcpu->last_exit_tsc = seam_tsc();
     registers_init(vcpu, td.tdcs, gpr[GPR_RDX]);
     virtual_fields_init(vcpu, td.tdr);
     seam_vmcs_clear(vcpu);

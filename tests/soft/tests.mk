@@ -51,3 +51,7 @@ tdcall_SOURCES := tests/soft/td_model.c tests/soft/seam_host.c $(SOFT_SOURCES)
 HOST_TESTS += platform
 platform_TEST := tests/soft/platform_test.c
 platform_SOURCES := tests/soft/td_model.c tests/soft/seam_host.c $(SOFT_SOURCES)
+
+HOST_TESTS += newer
+newer_TEST := tests/soft/newer_test.c
+newer_SOURCES := tests/soft/td_model.c tests/soft/seam_host.c $(SOFT_SOURCES)
