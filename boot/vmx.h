@@ -191,5 +191,6 @@ static inline enum vmx_result invept(u64 type, u64 eptp)
 #define EPT_VIOLATION_WRITE (1ull << 1)
 #define EPT_VIOLATION_EXECUTE (1ull << 2)
 #define EPT_VIOLATION_GLA_VALID (1ull << 7)
+#define EPT_VIOLATION_NMI_UNBLOCKED (1ull << 12)
 
 #endif

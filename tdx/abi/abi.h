@@ -37,6 +37,7 @@ enum tdx_status_code {
 #define TDX_STATUS_ERROR (1ull << 63)
 #define TDX_STATUS_NON_RECOVERABLE (1ull << 62)
 #define TDX_STATUS_FATAL (1ull << 61)
+#define TDX_STATUS_HOST_HINT (1ull << 60)
 
 /* Pseudo status of a SEAMCALL that no module answered; class 0xff is never used by a module. */
 #define TDX_STATUS_NO_MODULE 0x8000ff00ffff0000ull /* VMfailInvalid */
@@ -131,12 +132,15 @@ enum pamt_type {
 /* Bits of TDX_FEATURES0. */
 #define TDX_FEATURE_NO_RBP_MOD (1ull << 18)
 #define TDX_FEATURE_TOPOLOGY_ENUM (1ull << 20)
+#define TDX_FEATURE_CPUID2_VIRT (1ull << 29)
+#define TDX_FEATURE_VE_REDUCTION (1ull << 30)
 #define TDX_FEATURE_DYNAMIC_PAMT (1ull << 36)
 
 /* VP.ENTER, extended exit qualification (RDX bits 3:0). */
 enum td_exit_detail {
     TD_EXIT_DETAIL_NONE = 0,
     TD_EXIT_DETAIL_ACCEPT = 1,
+    TD_EXIT_DETAIL_ATTR_WR = 5,
     TD_EXIT_DETAIL_PENDING_EPT_VIOLATION = 6,
 };
 

@@ -2,6 +2,7 @@
 /* TDH.VP.ENTER: into the guest and out of it again. */
 #include "boot/log.h"
 #include "tdx/soft/guest_memory.h"
+#include "tdx/soft/platform_check.h"
 #include "tdx/soft/processor.h"
 #include "tdx/soft/run.h"
 #include "tdx/soft/vcpu.h"
@@ -21,9 +22,12 @@ static u64 operands_check(struct run *run, enum association *association)
     struct leaf *leaf = run->leaf;
     u64 rcx = leaf->regs->gpr[GPR_RCX];
 
+    u64 status = cpuid_limit_check();
+    if (status)
+        return status;
     if (rcx & ~OPERAND_DEFINED)
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
-    u64 status =
+    status =
         vcpu_lock(leaf, rcx & TDX_ADDRESS_MASK, OPERAND_RCX, LOCK_SHARED, &run->vcpu, &run->td);
     if (!status)
         status = td_check_state(leaf, &run->td, LOCK_SHARED);
@@ -38,10 +42,13 @@ static u64 operands_check(struct run *run, enum association *association)
     status = vcpu_associate(run->vcpu, run->tdcs, association);
     if (status)
         return status;
-    /* No exit of this module is trap-like, and there are no L2 VMs to come from. */
-    if (rcx & (OPERAND_HINT | OPERAND_RESUME_L1))
+    /* There are no L2 VMs to come from. */
+    if (((rcx & OPERAND_HINT) && !run->vcpu->last_exit_was_trap) || (rcx & OPERAND_RESUME_L1))
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
-    return 0;
+    status = tsc_adjust_check();
+    if (!status && (i64)(seam_tsc() - run->vcpu->last_exit_tsc) < 0)
+        status = completion(TDX_TSC_ROLLBACK, 0);
+    return status;
 }
 
 enum zero_step_verdict {
@@ -60,8 +67,10 @@ static enum zero_step_verdict zero_step_check(struct run *run)
         return ZERO_STEP_BUSY;
     bool served = zero_step_is_served(run, &missing);
     leaf_unlock(run->leaf, &run->tdcs->sept_lock);
-    if (served)
+    if (served) {
+        zero_step_notify(run);
         return ZERO_STEP_NONE;
+    }
     td_exit_ept_violation(run, missing, EPT_VIOLATION_WRITE, TD_EXIT_DETAIL_NONE);
     return ZERO_STEP_REFUSED;
 }
@@ -119,6 +128,19 @@ static void vmcall_finish(struct run *run)
     vcpu->last_exit_was_vmcall = false;
 }
 
+/* After a trap-like exit the guest's status says whether the VMM thinks that it can help. */
+static void trap_finish(struct run *run)
+{
+    struct tdvps *vcpu = run->vcpu;
+
+    if (!vcpu->last_exit_was_trap)
+        return;
+    vcpu->gpr[GPR_RAX] &= ~TDX_STATUS_HOST_HINT;
+    if (run->regs->gpr[GPR_RCX] & OPERAND_HINT)
+        vcpu->gpr[GPR_RAX] |= TDX_STATUS_HOST_HINT;
+    vcpu->last_exit_was_trap = false;
+}
+
 static void guest_run(struct run *run)
 {
     enum outcome outcome;
@@ -148,6 +170,7 @@ static void guest_enter(struct run *run)
     leaf_unlock(run->leaf, &run->tdcs->op_state_lock);
     shared_half_copy(run);
     vmcall_finish(run);
+    trap_finish(run);
     processor_host_fields_write();
     if (vmcs_timer_is_supported())
         seam_vmcs_write(VMCS_PREEMPTION_TIMER, INTERRUPT_POLL_TICKS);

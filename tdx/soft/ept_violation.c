@@ -8,9 +8,6 @@
 #include "tdx/soft/processor.h"
 #include "tdx/soft/zero_step.h"
 
-#define NMI_UNBLOCKED_BY_IRET (1ull << 12)
-#define BLOCKED_BY_NMI (1ull << 3)
-
 #define PF_PRESENT (1u << 0)
 #define PF_WRITE (1u << 1)
 #define PF_USER (1u << 2)
@@ -84,7 +81,7 @@ enum outcome ept_violation_handle(struct run *run)
 
     if (violation.qualification & EPT_VIOLATION_GLA_VALID)
         violation.gla = seam_vmcs_read(VMCS_GUEST_LINEAR_ADDRESS);
-    if ((violation.qualification & NMI_UNBLOCKED_BY_IRET) && !event_is_queued())
+    if ((violation.qualification & EPT_VIOLATION_NMI_UNBLOCKED) && !event_is_queued())
         seam_vmcs_write(VMCS_GUEST_INTERRUPTIBILITY,
                         seam_vmcs_read(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKED_BY_NMI);
     if (violation.address >> run->tdcs->gpa_bits) {
@@ -107,8 +104,5 @@ enum outcome ept_misconfiguration_handle(struct run *run)
         log_line("soft: the secure EPT is misconfigured at GPA %lx", address);
         return td_exit_fatal(run, TDX_NON_RECOVERABLE_TD, EXIT_EPT_MISCONFIGURATION);
     }
-    td_exit_asynchronous(run, TDX_SUCCESS, EXIT_EPT_MISCONFIGURATION);
-    run->regs->gpr[GPR_RCX] = 0;
-    run->regs->gpr[GPR_R8] = address & ~PAGE_MASK;
-    return OUTCOME_EXIT;
+    return td_exit_ept_misconfiguration(run, address);
 }

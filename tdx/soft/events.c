@@ -6,8 +6,6 @@
 /* Bits of the IDT-vectoring information that an entry may give back. */
 #define VECTORING_REUSED (INTR_VALID | INTR_VECTOR_MASK | INTR_TYPE_MASK | INTR_HAS_ERROR_CODE)
 
-#define BLOCKED_BY_NMI (1ull << 3)
-
 void event_recover(void)
 {
     u64 info = seam_vmcs_read(VMCS_IDT_VECTORING_INFO);

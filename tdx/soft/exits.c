@@ -269,6 +269,7 @@ enum outcome exit_handle(struct run *run)
     u32 reason = (u32)seam_vmcs_read(VMCS_EXIT_REASON);
     u32 basic = reason & REASON_BASIC_MASK;
 
+    run->vcpu->last_exit_tsc = seam_tsc();
     if (reason & REASON_ENTRY_FAILURE) {
         log_line("soft: entry of vCPU %u failed: exit reason %u (%s), qualification %lx",
                  run->vcpu->index, basic, exit_reason_name(basic),

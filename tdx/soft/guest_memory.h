@@ -19,6 +19,22 @@ u64 shared_eptp(const struct run *run);
  * shared by the SHARED bit.
  */
 bool guest_physical_find(const struct run *run, u64 address, u64 *host);
+
+/* An access of the guest's, walked as the processor walks it. `rights` is of EPT_RWX. */
+enum guest_access {
+    GUEST_ACCESS_GRANTED,
+    GUEST_ACCESS_VIOLATION,        /* the VMM hears of it */
+    GUEST_ACCESS_VE,               /* a violation that the guest hears of itself */
+    GUEST_ACCESS_MISCONFIGURATION, /* of the shared EPT */
+};
+struct guest_translation {
+    u64 host;   /* if granted */
+    u64 entry;  /* at which the walk ended */
+    u64 rights; /* that all entries on the way give */
+};
+enum guest_access guest_access_walk(const struct run *run, u64 address, u64 rights,
+                                    struct guest_translation *translation);
+
 /* The guest physical address of a linear one; false where the guest's own tables have none. */
 bool guest_linear_find(const struct run *run, u64 linear, u64 *address);
 

@@ -7,7 +7,6 @@
 #include "boot/x86.h"
 #include "tdx/soft/run.h"
 
-#define TDVPS_PAGE_APIC 2
 #define APIC_PPR 0xa0
 #define APIC_IRR 0x200
 #define APIC_WORD_STEP 0x10

@@ -10,6 +10,7 @@ void leaf_begin(struct leaf *leaf, struct tdx_regs *regs)
     leaf->regs = regs;
     leaf->version = (u32)((regs->gpr[GPR_RAX] & TDX_VERSION_MASK) >> TDX_VERSION_SHIFT);
     leaf->op_states = 0;
+    leaf->is_guests = leaf->gives_way = false;
     leaf->held_count = 0;
 }
 
@@ -30,8 +31,19 @@ bool sept_entry_lock(struct leaf *leaf, struct sept_walk *walk)
 {
     ASSERT(leaf->held_count < LEAF_HELD_MAX);
     u64 before = atomic_fetch_or(walk->entry, SEPT_ENTRY_LOCK);
-    if (before & SEPT_ENTRY_LOCK)
+    if (before & SEPT_ENTRY_LOCK) {
+        if (!leaf->is_guests)
+            atomic_fetch_or(walk->entry, SEPT_ENTRY_HOST_WAITS);
         return false;
+    }
+    /* The flag is the VMM's to take away: until it has had its turn, a guest gets none. */
+    if (leaf->is_guests && (before & SEPT_ENTRY_HOST_WAITS)) {
+        atomic_fetch_and(walk->entry, ~SEPT_ENTRY_LOCK);
+        leaf->gives_way = true;
+        return false;
+    }
+    if (before & SEPT_ENTRY_HOST_WAITS)
+        atomic_fetch_and(walk->entry, ~SEPT_ENTRY_HOST_WAITS);
     walk->value = sept_entry_plain(before, walk->level);
     leaf->held[leaf->held_count].mode = LOCK_NONE;
     leaf->held[leaf->held_count++].entry = walk->entry;

@@ -9,15 +9,15 @@ enum sept_accept sept_accept(struct leaf *leaf, const struct td *td, u64 address
 {
     bool is_found = sept_walk(td, address, level, walk);
     enum sept_state state = sept_entry_state(walk->value), next;
-    if (state == SEPT_MAPPED)
-        return SEPT_ACCEPT_ALREADY;
     if (!is_found)
-        return SEPT_ACCEPT_FAULT;
-    if (sept_state_is_table(state))
-        return SEPT_ACCEPT_SIZE_MISMATCH;
+        return state == SEPT_MAPPED ? SEPT_ACCEPT_ALREADY : SEPT_ACCEPT_FAULT;
     if (!sept_entry_lock(leaf, walk))
         return SEPT_ACCEPT_BUSY;
     state = sept_entry_state(walk->value);
+    if (sept_state_is_table(state))
+        return SEPT_ACCEPT_SIZE_MISMATCH;
+    if (state == SEPT_MAPPED)
+        return SEPT_ACCEPT_ALREADY;
     if (!sept_state_after(state, SEPT_EVENT_ACCEPT, &next))
         return SEPT_ACCEPT_FAULT;
     u64 page = sept_entry_address(walk->value);

@@ -18,7 +18,7 @@ static struct pamt_entry *page_entry(u64 page, u32 level)
 /* All children are pages in one state, one after another, from an address that fits. */
 static bool children_are_contiguous(const u64 *entries, u32 level, enum sept_state *state)
 {
-    u64 first = entries[0] & ~SEPT_ENTRY_LOCK;
+    u64 first = entries[0] & ~SEPT_ENTRY_LOCKING;
     *state = sept_entry_state(first);
     if (*state != SEPT_MAPPED && *state != SEPT_PENDING)
         return false;
@@ -26,7 +26,7 @@ static bool children_are_contiguous(const u64 *entries, u32 level, enum sept_sta
     if (!is_aligned(page, bytes << TABLE_SHIFT))
         return false;
     for (u32 i = 0; i < TABLE_ENTRIES; i++)
-        if ((entries[i] & ~SEPT_ENTRY_LOCK) != first + i * bytes)
+        if ((entries[i] & ~SEPT_ENTRY_LOCKING) != first + i * bytes)
             return false;
     return true;
 }

@@ -98,7 +98,7 @@ static bool table_is_empty(u64 table)
 {
     const u64 *entries = seam_page(table);
     for (u32 i = 0; i < TABLE_ENTRIES; i++)
-        if (sept_entry_state(entries[i] & ~SEPT_ENTRY_LOCK) != SEPT_FREE)
+        if (sept_entry_state(entries[i] & ~SEPT_ENTRY_LOCKING) != SEPT_FREE)
             return false;
     return true;
 }

@@ -56,13 +56,13 @@ static void keyed_start(struct sha384 *sha, u8 pad)
 }
 
 /* HMAC-SHA-384 of what precedes the MAC, cut to its width. */
-static void mac(const struct td_report *report, u8 out[REPORT_MAC_BYTES])
+static void mac(const u8 *mac_struct, u8 out[REPORT_MAC_BYTES])
 {
     u8 inner[SHA384_BYTES], outer[SHA384_BYTES];
     struct sha384 sha;
 
     keyed_start(&sha, HMAC_INNER);
-    sha384_update(&sha, &report->mac_struct, offsetof(struct td_report, mac_struct.mac));
+    sha384_update(&sha, mac_struct, offsetof(struct td_report, mac_struct.mac));
     sha384_finish(&sha, inner);
     keyed_start(&sha, HMAC_OUTER);
     sha384_update(&sha, inner, sizeof inner);
@@ -92,6 +92,31 @@ bool report_make(struct td_report *report, const struct tdcs *tdcs,
     digest(&report->tcb_info, offsetof(struct td_report, tcb_info.reserved_239) - 256,
            report->mac_struct.tcb_info_hash);
     digest(&report->td_info, sizeof report->td_info, report->mac_struct.td_info_hash);
-    mac(report, report->mac_struct.mac);
+    mac((const u8 *)&report->mac_struct, report->mac_struct.mac);
     return true;
+}
+
+static bool bytes_are_equal(const u8 *a, const u8 *b, size_t len_bytes)
+{
+    u8 difference = 0;
+    for (size_t i = 0; i < len_bytes; i++)
+        difference |= a[i] ^ b[i];
+    return !difference;
+}
+
+enum report_verdict report_verify(const u8 mac_struct[REPORT_MAC_STRUCT_BYTES])
+{
+    static const u8 own_cpu_svn[sizeof(((struct td_report *)0)->mac_struct.cpu_svn)];
+    const u8 *cpu_svn = mac_struct + offsetof(struct td_report, mac_struct.cpu_svn);
+    u8 expected[REPORT_MAC_BYTES];
+
+    /* Without a key of its own an all-zero one would vouch for anybody's report. */
+    if (!key_draw())
+        return REPORT_NO_ENTROPY;
+    if (!bytes_are_equal(cpu_svn, own_cpu_svn, sizeof own_cpu_svn))
+        return REPORT_OF_OTHER_CPU;
+    mac(mac_struct, expected);
+    bool is_genuine = bytes_are_equal(mac_struct + offsetof(struct td_report, mac_struct.mac),
+                                      expected, sizeof expected);
+    return is_genuine ? REPORT_GENUINE : REPORT_FORGED;
 }

@@ -36,7 +36,8 @@ struct td_report {
         u8 reserved_448[64];
     } td_info;
 };
-_Static_assert(offsetof(struct td_report, tcb_info) == 256, "TEE_TCB_INFO");
+#define REPORT_MAC_STRUCT_BYTES 256
+_Static_assert(offsetof(struct td_report, tcb_info) == REPORT_MAC_STRUCT_BYTES, "TEE_TCB_INFO");
 _Static_assert(offsetof(struct td_report, td_info) == 512, "TDINFO");
 _Static_assert(sizeof(struct td_report) == 1024, "TDREPORT_STRUCT");
 
@@ -46,5 +47,17 @@ _Static_assert(sizeof(struct td_report) == 1024, "TDREPORT_STRUCT");
  */
 bool report_make(struct td_report *report, const struct tdcs *tdcs,
                  const u8 data[REPORT_DATA_BYTES]);
+
+/*
+ * Whether a REPORTMACSTRUCT is of a report that report_make made in this run. Of its fields the
+ * MAC alone decides, but for CPUSVN, which names the key.
+ */
+enum report_verdict {
+    REPORT_GENUINE,
+    REPORT_OF_OTHER_CPU,
+    REPORT_FORGED,
+    REPORT_NO_ENTROPY,
+};
+enum report_verdict report_verify(const u8 mac_struct[REPORT_MAC_STRUCT_BYTES]);
 
 #endif

@@ -37,7 +37,11 @@ bool guest_is_64_bit(void);
 /* td_exit.c: register images of TD exits. */
 enum outcome td_exit_asynchronous(struct run *run, enum tdx_status_code status_code, u32 reason);
 enum outcome td_exit_ept_violation(struct run *run, u64 address, u64 qualification, u64 detail);
+enum outcome td_exit_ept_misconfiguration(struct run *run, u64 address);
 enum outcome td_exit_vmcall(struct run *run);
+/* Behind a TDCALL that has its status: no reason, and the VMM may add its hint at the next entry.
+ */
+enum outcome td_exit_trap(struct run *run, enum tdx_status_code status_code);
 /* The vCPU (status NON_RECOVERABLE_VCPU) or the whole TD cannot run again. */
 enum outcome td_exit_fatal(struct run *run, enum tdx_status_code status_code, u32 reason);
 
@@ -53,6 +57,7 @@ struct ve_report {
 };
 enum outcome event_virtualization(struct run *run, const struct ve_report *report);
 #define BLOCKED_BY_STI_OR_MOV_SS 3ull
+#define BLOCKED_BY_NMI (1ull << 3)
 
 /* Before each entry: an exit is asked for as soon as the guest can take the pending NMI. */
 void event_nmi_prepare(struct run *run);

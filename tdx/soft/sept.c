@@ -105,13 +105,13 @@ static bool entry_has_progress(u64 value, u32 level)
 
 u64 sept_entry_plain(u64 value, u32 level)
 {
-    value &= ~SEPT_ENTRY_LOCK;
+    value &= ~SEPT_ENTRY_LOCKING;
     return entry_has_progress(value, level) ? value & ~ENTRY_PROGRESS_MASK : value;
 }
 
 u32 sept_entry_progress(const struct sept_walk *walk)
 {
-    u64 value = *walk->entry & ~SEPT_ENTRY_LOCK;
+    u64 value = *walk->entry & ~SEPT_ENTRY_LOCKING;
     if (!entry_has_progress(value, walk->level))
         return 0;
     return (u32)((value & ENTRY_PROGRESS_MASK) >> ENTRY_PROGRESS_SHIFT);
@@ -178,7 +178,8 @@ bool sept_walk(const struct td *td, u64 address, u32 level, struct sept_walk *wa
 void sept_entry_set(struct sept_walk *walk, u64 value)
 {
     u64 before = *walk->entry;
-    while (!atomic_compare_exchange_weak(walk->entry, &before, value | (before & SEPT_ENTRY_LOCK)))
+    while (
+        !atomic_compare_exchange_weak(walk->entry, &before, value | (before & SEPT_ENTRY_LOCKING)))
         ;
     walk->value = value;
 }

@@ -47,6 +47,14 @@ enum outcome td_exit_ept_violation(struct run *run, u64 address, u64 qualificati
     return OUTCOME_EXIT;
 }
 
+enum outcome td_exit_ept_misconfiguration(struct run *run, u64 address)
+{
+    registers_clear(run);
+    run->regs->gpr[GPR_RAX] = completion(TDX_SUCCESS, EXIT_EPT_MISCONFIGURATION);
+    run->regs->gpr[GPR_R8] = address & ~PAGE_MASK;
+    return OUTCOME_EXIT;
+}
+
 enum outcome td_exit_vmcall(struct run *run)
 {
     u64 mask = run->vcpu->gpr[GPR_RCX];
@@ -60,6 +68,14 @@ enum outcome td_exit_vmcall(struct run *run)
     run->xmm_mask = (u16)(mask >> VMCALL_XMM_SHIFT);
     run->vcpu->last_exit_was_vmcall = true;
     run->vcpu->vmcall_mask = mask;
+    return OUTCOME_EXIT;
+}
+
+enum outcome td_exit_trap(struct run *run, enum tdx_status_code status_code)
+{
+    registers_clear(run);
+    run->regs->gpr[GPR_RAX] = completion(status_code, 0);
+    run->vcpu->last_exit_was_trap = true;
     return OUTCOME_EXIT;
 }
 

@@ -67,92 +67,45 @@ static u64 tdg_vp_cpuidve_set(struct tdcall *call)
     return 0;
 }
 
-static struct metadata_context metadata_context(const struct tdcall *call,
-                                                enum metadata_scope scope)
+/* L2 virtual machines are numbered from 1; no virtual APIC page of one can be set. */
+#define VM_SHIFT 52
+#define VM_MASK (3ull << VM_SHIFT)
+#define ENTER_INVEPT_MASK 3ull
+#define ENTER_STATE_ALIGN 256
+
+static bool vm_is_there(const struct tdcall *call, u64 operand)
 {
-    return (struct metadata_context){
-        .scope = scope,
-        .reader = METADATA_GUEST,
-        .td = scope == METADATA_SYS ? NULL : &call->run->td,
-        .vcpu = scope == METADATA_VP ? call->run->vcpu : NULL,
-    };
+    u64 vm = (operand & VM_MASK) >> VM_SHIFT;
+    return vm && vm <= call->run->tdcs->num_l2_vms;
 }
 
-/* Reads the field RDX into R8. `next` takes the id after it, ~0 if there is none. */
-static u64 field_read(struct tdcall *call, enum metadata_scope scope, u64 *next)
+static u64 tdg_vp_enter(struct tdcall *call)
 {
-    struct metadata_context context = metadata_context(call, scope);
-    u64 field = call->gpr[GPR_RDX];
-    u64 value = 0;
+    u64 flags = call->gpr[GPR_RCX], state = call->gpr[GPR_RDX];
 
-    call->gpr[GPR_R8] = 0;
-    *next = ~0ull;
-    if (scope != METADATA_SYS && call->gpr[GPR_RCX])
+    if (!is_aligned(state, ENTER_STATE_ALIGN) || !sept_gpa_is_private(call->run->tdcs, state))
+        return completion(TDX_OPERAND_INVALID, OPERAND_RDX);
+    if (!vm_is_there(call, flags) || (flags & ~(VM_MASK | ENTER_INVEPT_MASK)))
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
-    u64 status = metadata_read(&context, field, &value, next);
-    if (status & TDX_STATUS_ERROR)
-        *next = ~0ull;
-    else
-        call->gpr[GPR_R8] = value;
-    return status;
+    return completion(TDX_OPERAND_INVALID, OPERAND_L2_VAPIC_GPA);
 }
 
-/* The form that walks: the next id in RDX, and the null id asks for the first. */
-static u64 field_read_next(struct tdcall *call, enum metadata_scope scope)
+/* An L2 VM that exists has never run: there is nothing to invalidate. */
+static u64 tdg_vp_invept(struct tdcall *call)
 {
-    struct metadata_context context = metadata_context(call, scope);
-    bool walks = scope == METADATA_SYS || !call->gpr[GPR_RCX];
-    u64 next;
-
-    if (walks && metadata_field_is_null(call->gpr[GPR_RDX])) {
-        call->gpr[GPR_R8] = 0;
-        call->gpr[GPR_RDX] = metadata_first(&context);
-        return completion(TDX_METADATA_FIRST_FIELD_ID_IN_CONTEXT, 0);
-    }
-    u64 status = field_read(call, scope, &next);
-    call->gpr[GPR_RDX] = next;
-    return status;
+    u64 wanted = call->gpr[GPR_RCX], there = (2ull << call->run->tdcs->num_l2_vms) - 2;
+    return wanted & ~there ? completion(TDX_OPERAND_INVALID, OPERAND_RCX) : 0;
 }
 
-static u64 field_write(struct tdcall *call, enum metadata_scope scope)
+/* Its list of addresses is for L2 VMs alone. */
+static u64 tdg_vp_invvpid(struct tdcall *call)
 {
-    struct metadata_context context = metadata_context(call, scope);
-    u64 value = call->gpr[GPR_R8];
-    u64 previous = 0;
-
-    call->gpr[GPR_R8] = 0;
-    if (call->gpr[GPR_RCX])
-        return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
-    u64 status = metadata_write(&context, call->gpr[GPR_RDX], value, call->gpr[GPR_R9], &previous);
-    if (!(status & TDX_STATUS_ERROR))
-        call->gpr[GPR_R8] = previous;
-    return status;
+    (void)call;
+    return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
 }
 
-static u64 tdg_vm_rd(struct tdcall *call)
-{
-    u64 next;
-    return call->version ? field_read_next(call, METADATA_TD)
-                         : field_read(call, METADATA_TD, &next);
-}
-
-static u64 tdg_vm_wr(struct tdcall *call)
-{
-    return field_write(call, METADATA_TD);
-}
-static u64 tdg_vp_rd(struct tdcall *call)
-{
-    return field_read_next(call, METADATA_VP);
-}
-static u64 tdg_vp_wr(struct tdcall *call)
-{
-    return field_write(call, METADATA_VP);
-}
-static u64 tdg_sys_rd(struct tdcall *call)
-{
-    return field_read_next(call, METADATA_SYS);
-}
-
+/* Versions that a leaf does not have are its own business where it has more than one. */
+#define VERSIONS_CHECKED_BY_LEAF ~0u
 #define TDG_LEAF_LIMIT 32
 static const struct {
     tdcall_handler *handler;
@@ -165,13 +118,18 @@ static const struct {
     [TDG_MR_REPORT] = {tdg_mr_report, 0},
     [TDG_VP_CPUIDVE_SET] = {tdg_vp_cpuidve_set, 0},
     [TDG_MEM_PAGE_ACCEPT] = {tdg_mem_page_accept, 0},
-    [TDG_VM_RD] = {tdg_vm_rd, 1},
+    [TDG_VM_RD] = {tdg_vm_rd, VERSIONS_CHECKED_BY_LEAF},
     [TDG_VM_WR] = {tdg_vm_wr, 0},
     [TDG_VP_RD] = {tdg_vp_rd, 0},
     [TDG_VP_WR] = {tdg_vp_wr, 0},
     [TDG_SYS_RD] = {tdg_sys_rd, 0},
+    [TDG_SYS_RDALL] = {tdg_sys_rdall, 0},
+    [TDG_MR_VERIFYREPORT] = {tdg_mr_verifyreport, 0},
     [TDG_MEM_PAGE_ATTR_RD] = {tdg_mem_page_attr_rd, 0},
     [TDG_MEM_PAGE_ATTR_WR] = {tdg_mem_page_attr_wr, 0},
+    [TDG_VP_ENTER] = {tdg_vp_enter, 0},
+    [TDG_VP_INVEPT] = {tdg_vp_invept, 0},
+    [TDG_VP_INVVPID] = {tdg_vp_invvpid, 0},
 };
 
 /* A guest can ask as often as it likes; the log hears of each leaf once. */
@@ -198,6 +156,25 @@ static u64 dispatch(struct tdcall *call)
     return leaves[leaf].handler(call);
 }
 
+/*
+ * The VMM wants what this guest's call needed: the guest hears "busy" and tries again. A VMM that
+ * does not come for it in time hears of that.
+ */
+static bool gave_way_too_long(struct run *run, const struct leaf *leaf)
+{
+    struct tdvps *vcpu = run->vcpu;
+    u64 ticks = run->tdcs->hp_lock_timeout_us * (platform()->tsc_hz / 1000) / 1000;
+    u64 now = seam_tsc();
+
+    if (leaf->gives_way && vcpu->gives_way) {
+        vcpu->gives_way = now - vcpu->gives_way_since < ticks;
+        return !vcpu->gives_way;
+    }
+    vcpu->gives_way = leaf->gives_way;
+    vcpu->gives_way_since = now;
+    return false;
+}
+
 enum outcome tdcall_handle(struct run *run)
 {
     struct leaf leaf;
@@ -205,6 +182,7 @@ enum outcome tdcall_handle(struct run *run)
 
     /* The guest's registers are a register image like the VMM's. */
     leaf_begin(&leaf, (struct tdx_regs *)run->vcpu->gpr);
+    leaf.is_guests = true;
     u64 status = dispatch(&call);
     leaf_unlock_all(&leaf);
     switch (call.end) {
@@ -218,6 +196,7 @@ enum outcome tdcall_handle(struct run *run)
     default:
         run->vcpu->gpr[GPR_RAX] = status;
         instruction_skip(TDCALL_BYTES);
-        return OUTCOME_RESUME;
+        return gave_way_too_long(run, &leaf) ? td_exit_trap(run, TDX_HOST_PRIORITY_BUSY_TIMEOUT)
+                                             : OUTCOME_RESUME;
     }
 }

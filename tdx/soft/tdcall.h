@@ -26,12 +26,21 @@ typedef u64 tdcall_handler(struct tdcall *call);
 /* tdcall_memory.c */
 tdcall_handler tdg_mem_page_accept, tdg_mem_page_attr_rd, tdg_mem_page_attr_wr;
 /* tdcall_measurement.c */
-tdcall_handler tdg_mr_rtmr_extend, tdg_mr_report;
+tdcall_handler tdg_mr_rtmr_extend, tdg_mr_report, tdg_mr_verifyreport;
+/* tdcall_fields.c */
+tdcall_handler tdg_vm_rd, tdg_vm_wr, tdg_vp_rd, tdg_vp_wr, tdg_sys_rd, tdg_sys_rdall;
 
+/* tdcall_operand.c: a guest physical operand, which lies in one page. */
+struct tdcall_operand {
+    u64 address;
+    enum tdx_operand operand;
+    u64 rights;      /* EPT_READ, or with EPT_WRITE */
+    bool is_private; /* a shared address is refused */
+};
 /*
- * tdcall_memory.c: a guest physical operand of `access` (EPT_VIOLATION_READ or _WRITE), which
- * lies in one page. Null where it is not mapped: the call then ends in an EPT violation.
+ * Null if it cannot be used: then *status is what the leaf answers, and call->end says how the
+ * call ends, which may be a violation that the VMM or the guest has to serve first.
  */
-void *tdcall_operand(struct tdcall *call, u64 address, u64 access);
+void *tdcall_operand(struct tdcall *call, const struct tdcall_operand *operand, u64 *status);
 
 #endif

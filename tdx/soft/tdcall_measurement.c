@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* RTMRs and the report that a TD shows as evidence of itself. */
+/* RTMRs, and the reports that TDs show as evidence of themselves. */
 #include "boot/string.h"
-#include "tdx/soft/guest_memory.h"
+#include "boot/vmx.h"
 #include "tdx/soft/report.h"
 #include "tdx/soft/tdcall.h"
 
@@ -9,23 +9,18 @@
 #define REPORT_ALIGN 1024
 #define REPORT_DATA_ALIGN 64
 
-static bool address_is_valid(const struct run *run, u64 address, u64 align_bytes)
-{
-    return is_aligned(address, align_bytes) && !(address >> run->tdcs->gpa_bits);
-}
-
 u64 tdg_mr_rtmr_extend(struct tdcall *call)
 {
     struct tdcs *tdcs = call->run->tdcs;
-    u64 address = call->gpr[GPR_RCX], index = call->gpr[GPR_RDX];
+    u64 address = call->gpr[GPR_RCX], index = call->gpr[GPR_RDX], status;
     struct sha384 sha;
 
-    if (!address_is_valid(call->run, address, RTMR_OPERAND_ALIGN) ||
-        (address & gpa_shared_bit(tdcs)))
+    if (!is_aligned(address, RTMR_OPERAND_ALIGN))
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
-    const void *data = tdcall_operand(call, address, EPT_VIOLATION_READ);
+    struct tdcall_operand operand = {address, OPERAND_RCX, EPT_READ, .is_private = true};
+    const void *data = tdcall_operand(call, &operand, &status);
     if (!data)
-        return 0;
+        return status;
     if (index >= RTMR_COUNT)
         return completion(TDX_OPERAND_INVALID, OPERAND_RDX);
     if (!leaf_lock(call->leaf, &tdcs->rtmr_lock, LOCK_EXCLUSIVE))
@@ -37,30 +32,70 @@ u64 tdg_mr_rtmr_extend(struct tdcall *call)
     return 0;
 }
 
-u64 tdg_mr_report(struct tdcall *call)
+/* The report in a buffer of the module's: the guest's own is looked at last. */
+static u64 report_prepare(struct tdcall *call, struct td_report *report)
 {
     struct tdcs *tdcs = call->run->tdcs;
+    struct tdcall_operand operand = {call->gpr[GPR_RDX], OPERAND_RDX, EPT_READ, false};
     u8 data[REPORT_DATA_BYTES];
-    struct td_report report;
+    u64 status;
 
-    if (!address_is_valid(call->run, call->gpr[GPR_RCX], REPORT_ALIGN))
-        return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
-    if (!address_is_valid(call->run, call->gpr[GPR_RDX], REPORT_DATA_ALIGN))
-        return completion(TDX_OPERAND_INVALID, OPERAND_RDX);
-    const void *from = tdcall_operand(call, call->gpr[GPR_RDX], EPT_VIOLATION_READ);
+    const void *from = tdcall_operand(call, &operand, &status);
     if (!from)
-        return 0;
-    /* A guest may keep its data inside the buffer that the report goes to. */
+        return status;
     memcpy(data, from, sizeof data);
     if (call->gpr[GPR_R8])
         return completion(TDX_OPERAND_INVALID, OPERAND_R8);
-    void *to = tdcall_operand(call, call->gpr[GPR_RCX], EPT_VIOLATION_WRITE);
-    if (!to)
-        return 0;
     if (!leaf_lock(call->leaf, &tdcs->rtmr_lock, LOCK_SHARED))
         return completion(TDX_OPERAND_BUSY, OPERAND_RTMR);
-    if (!report_make(&report, tdcs, data))
+    if (!report_make(report, tdcs, data))
         return completion(TDX_RND_NO_ENTROPY, 0);
-    memcpy(to, &report, sizeof report);
+    leaf_unlock(call->leaf, &tdcs->rtmr_lock);
     return 0;
+}
+
+u64 tdg_mr_report(struct tdcall *call)
+{
+    struct tdcall_operand operand = {call->gpr[GPR_RCX], OPERAND_RCX, EPT_READ | EPT_WRITE, false};
+    struct td_report report;
+
+    if (!is_aligned(operand.address, REPORT_ALIGN))
+        return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
+    if (!is_aligned(call->gpr[GPR_RDX], REPORT_DATA_ALIGN))
+        return completion(TDX_OPERAND_INVALID, OPERAND_RDX);
+    u64 status = report_prepare(call, &report);
+    if (status || call->end != TDCALL_COMPLETED)
+        return status;
+    if (seam_guest_is_interrupted()) {
+        call->end = TDCALL_REPEATED;
+        return 0;
+    }
+    void *to = tdcall_operand(call, &operand, &status);
+    if (to)
+        memcpy(to, &report, sizeof report);
+    return status;
+}
+
+u64 tdg_mr_verifyreport(struct tdcall *call)
+{
+    struct tdcall_operand operand = {call->gpr[GPR_RCX], OPERAND_RCX, EPT_READ, .is_private = true};
+    u8 mac_struct[REPORT_MAC_STRUCT_BYTES];
+    u64 status;
+
+    if (!is_aligned(operand.address, sizeof mac_struct))
+        return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
+    const void *from = tdcall_operand(call, &operand, &status);
+    if (!from)
+        return status;
+    memcpy(mac_struct, from, sizeof mac_struct);
+    switch (report_verify(mac_struct)) {
+    case REPORT_GENUINE:
+        return 0;
+    case REPORT_OF_OTHER_CPU:
+        return completion(TDX_INVALID_CPUSVN, 0);
+    case REPORT_NO_ENTROPY:
+        return completion(TDX_RND_NO_ENTROPY, 0);
+    default:
+        return completion(TDX_INVALID_REPORTMACSTRUCT, 0);
+    }
 }

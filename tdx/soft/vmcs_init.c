@@ -5,9 +5,6 @@
 #include "boot/x86.h"
 #include "tdx/soft/processor.h"
 
-#define TDCS_PAGE_MSR_BITMAP 2
-#define TDVPS_PAGE_APIC 2
-
 #define VMX_BASIC_TRUE_CONTROLS (1ull << 55)
 
 /* A control word: what must be there, what is taken where the processor has it. */
@@ -130,7 +127,7 @@ static const struct constant {
     {VMCS_GUEST_FS_LIMIT, LIMIT_4G},
     {VMCS_GUEST_GS_LIMIT, LIMIT_4G},
     {VMCS_GUEST_SS_LIMIT, LIMIT_4G},
-    {VMCS_GUEST_LDTR_LIMIT, 0},
+    {VMCS_GUEST_LDTR_LIMIT, LIMIT_64K},
     {VMCS_GUEST_TR_LIMIT, LIMIT_64K},
     {VMCS_GUEST_GDTR_LIMIT, LIMIT_64K},
     {VMCS_GUEST_IDTR_LIMIT, 0},

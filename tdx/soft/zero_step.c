@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "tdx/soft/zero_step.h"
 
+#include "tdx/soft/guest_memory.h"
+
+#define NOTIFY_EPT_FAULTS (1ull << 0) /* of NOTIFY_ENABLES */
+
 /* So many entries that only fault are still taken for chance. */
 #define FAULTS_TOLERATED 6
 
@@ -64,4 +68,22 @@ bool zero_step_is_served(struct run *run, u64 *missing)
     }
     zero_step_forget(vcpu);
     return true;
+}
+
+void zero_step_notify(struct run *run)
+{
+    u64 qualification = seam_vmcs_read(VMCS_EXIT_QUALIFICATION);
+    u64 address = seam_vmcs_read(VMCS_GUEST_PHYSICAL_ADDRESS);
+    u64 blocking = seam_vmcs_read(VMCS_GUEST_INTERRUPTIBILITY);
+
+    if (!(run->tdcs->notify_enables & NOTIFY_EPT_FAULTS) ||
+        (u16)seam_vmcs_read(VMCS_EXIT_REASON) != EXIT_EPT_VIOLATION ||
+        (address & gpa_shared_bit(run->tdcs)))
+        return;
+    if ((blocking & BLOCKED_BY_NMI) || (qualification & EPT_VIOLATION_NMI_UNBLOCKED) ||
+        (seam_vmcs_read(VMCS_IDT_VECTORING_INFO) & INTR_VALID) || run->vcpu->ve.valid)
+        return;
+    struct ve_report report = {
+        .reason = EXIT_EPT_VIOLATION, .qualification = qualification, .gpa = address};
+    (void)event_virtualization(run, &report);
 }

@@ -13,7 +13,7 @@ void zero_step_enter(struct run *run);
 void zero_step_leave(struct run *run);
 /* A private EPT violation that exits the TD. */
 void zero_step_count(struct run *run, u64 address);
-/* The guest accepted a page. */
+/* The guest got an answer to an ACCEPT. */
 void zero_step_forget(struct tdvps *vcpu);
 
 /*
@@ -22,5 +22,7 @@ void zero_step_forget(struct tdvps *vcpu);
  */
 bool zero_step_is_suspected(const struct tdvps *vcpu);
 bool zero_step_is_served(struct run *run, u64 *missing);
+/* The suspicion was unfounded: a TD that wants to know of it gets a #VE, if it can take one. */
+void zero_step_notify(struct run *run);
 
 #endif

@@ -457,6 +457,22 @@ static void a_triple_fault_ends_the_vcpu_and_an_unknown_exit_the_td(void **state
 
 #define T(name) cmocka_unit_test_setup_teardown(name, fresh, done)
 
+static void a_td_that_wants_to_know_hears_of_a_suspicion(void **state)
+{
+    (void)state;
+    assert_int_equal(violates(0x8000, EPT_VIOLATION_READ), OUTCOME_EXIT);
+    zero_step_notify(&run);
+    assert_int_equal(injected(), 0);
+    run.tdcs->notify_enables = 1;
+    run.vcpu->ve.valid = ~0u;
+    zero_step_notify(&run);
+    assert_int_equal(injected(), 0);
+    run.vcpu->ve.valid = 0;
+    zero_step_notify(&run);
+    assert_int_equal(injected(), VE_INJECTED);
+    assert_int_equal(run.vcpu->ve.gpa, 0x8000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -480,6 +496,7 @@ int main(void)
         T(an_address_beyond_the_width_is_a_page_fault),
         T(zero_stepping_is_suspected_from_the_seventh_fault_in_a_row),
         T(a_guest_that_gets_on_is_not_suspected),
+        T(a_td_that_wants_to_know_hears_of_a_suspicion),
         T(a_triple_fault_ends_the_vcpu_and_an_unknown_exit_the_td),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,6 +17,7 @@
 #define VMCS_FIELDS_MAX 256
 #define TDCALL_BYTES 4
 #define SEGMENT_LONG (1u << 13)
+#define SEGMENT_32_BIT (1u << 14)
 
 struct page {
     struct page *next;
@@ -89,10 +90,22 @@ bool seam_interrupt_is_pending(void)
     return lps[selected].interrupt;
 }
 
+static u64 tsc_now = 1000000, misc_enable_now, tsc_adjust_now;
+
+void machine_set_msrs(u64 misc_enable, u64 tsc_adjust)
+{
+    misc_enable_now = misc_enable;
+    tsc_adjust_now = tsc_adjust;
+}
+
+void machine_set_tsc(u64 tsc)
+{
+    tsc_now = tsc;
+}
+
 u64 seam_tsc(void)
 {
-    static u64 tsc = 1000000;
-    return tsc += 1000;
+    return tsc_now += 1000;
 }
 
 bool seam_guest_is_interrupted(void)
@@ -166,7 +179,8 @@ static void guest_start(void)
 {
     seam_vmcs_write(VMCS_GUEST_CR0, seam_vmcs_read(VMCS_GUEST_CR0) | CR0_PG);
     seam_vmcs_write(VMCS_GUEST_EFER, seam_vmcs_read(VMCS_GUEST_EFER) | EFER_LMA);
-    seam_vmcs_write(VMCS_GUEST_CS_ACCESS, seam_vmcs_read(VMCS_GUEST_CS_ACCESS) | SEGMENT_LONG);
+    u64 cs = seam_vmcs_read(VMCS_GUEST_CS_ACCESS) & ~(u64)SEGMENT_32_BIT;
+    seam_vmcs_write(VMCS_GUEST_CS_ACCESS, cs | SEGMENT_LONG);
 }
 
 bool seam_run_guest(struct tdvps *vcpu)
@@ -255,6 +269,10 @@ struct cpuid_values processor_cpuid(u32 leaf, u32 subleaf)
 u64 processor_msr_read(u32 index)
 {
     switch (index) {
+    case MSR_MISC_ENABLE:
+        return misc_enable_now;
+    case MSR_TSC_ADJUST:
+        return tsc_adjust_now;
     case MSR_VMX_CR0_FIXED0:
         return CR0_PE | CR0_NE | CR0_PG;
     case MSR_VMX_CR4_FIXED0:

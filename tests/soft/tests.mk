@@ -43,3 +43,15 @@ trylock_SOURCES := tdx/soft/trylock.c
 HOST_TESTS += accept
 accept_TEST := tests/soft/accept_test.c
 accept_SOURCES := tests/soft/seam_host.c $(SOFT_SOURCES)
+
+HOST_TESTS += tdcall
+tdcall_TEST := tests/soft/tdcall_test.c
+tdcall_SOURCES := tests/soft/td_model.c tests/soft/seam_host.c $(SOFT_SOURCES)
+
+HOST_TESTS += platform
+platform_TEST := tests/soft/platform_test.c
+platform_SOURCES := tests/soft/td_model.c tests/soft/seam_host.c $(SOFT_SOURCES)
+
+HOST_TESTS += newer
+newer_TEST := tests/soft/newer_test.c
+newer_SOURCES := tests/soft/td_model.c tests/soft/seam_host.c $(SOFT_SOURCES)
