@@ -43,3 +43,7 @@ trylock_SOURCES := tdx/soft/trylock.c
 HOST_TESTS += accept
 accept_TEST := tests/soft/accept_test.c
 accept_SOURCES := tests/soft/seam_host.c $(SOFT_SOURCES)
+
+HOST_TESTS += metadata
+metadata_TEST := tests/soft/metadata_test.c
+metadata_SOURCES := tests/soft/seam_host.c $(SOFT_SOURCES)
