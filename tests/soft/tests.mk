@@ -32,6 +32,10 @@ replay-traces: $(BUILD)/host/replay
 
 host-tests: | replay-traces
 
+HOST_TESTS += metadata
+metadata_TEST := tests/soft/metadata_test.c
+metadata_SOURCES := tests/soft/seam_host.c $(SOFT_SOURCES)
+
 HOST_TESTS += sha384
 sha384_TEST := tests/soft/sha384_test.c
 sha384_SOURCES := tdx/soft/sha384.c
