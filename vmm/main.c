@@ -153,5 +153,6 @@ int vmm_main(void)
         if (run_guest(&config->guests[i]))
             status = STATUS_BAD;
     }
-    return status;
+    struct broken_rules broken;
+    return tdx_broken_rules(&broken) && broken.sum ? STATUS_BAD : status;
 }

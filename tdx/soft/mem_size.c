@@ -3,6 +3,7 @@
 #include "tdx/soft/sept.h"
 
 #include "boot/assert.h"
+#include "tdx/soft/checker.h"
 #include "tdx/soft/system.h"
 
 #define DEMOTE_ADD_L2_TABLES 1ull
@@ -103,6 +104,7 @@ u64 tdh_mem_page_promote(struct leaf *leaf)
         return status;
     sept_entry_set(&call.walk, sept_entry_leaf(page, state));
     pamt_free(table_entry);
+    checker_page_released(table, LEVEL_4K, call.td.tdr->hkid);
     atomic_fetch_sub(&call.td.tdr->chldcnt, 1);
     leaf->regs->gpr[GPR_RCX] = table;
     return 0;

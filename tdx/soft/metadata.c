@@ -3,6 +3,7 @@
 
 #include "boot/assert.h"
 #include "boot/string.h"
+#include "tdx/soft/checker.h"
 #include "tdx/soft/system.h"
 
 /* An id's parts. Context, element size and NON_ARCH are ignored: class and code are unique. */
@@ -252,6 +253,8 @@ u64 metadata_read(const struct metadata_context *context, u64 id, u64 *value, u6
         *value = platform()->gpa_bits;
         return 0;
     }
+    if (context->scope == METADATA_SYS && checker_field(id, value))
+        return 0;
     if (context->scope == METADATA_TD && cpuid_value(context, id, value))
         return 0;
     struct table table = table_of(context->scope);

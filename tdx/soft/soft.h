@@ -32,6 +32,7 @@ struct soft_platform {
     u64 xfam;                  /* extended state that the processor has: XCR0 and IA32_XSS bits */
     u32 family_model_stepping; /* CPUID(1).EAX */
     u32 wbinvd_blocks;         /* PHYMEM.CACHE.WB works in this many steps */
+    bool has_checker;          /* counts broken rules: MD_SYS_SOFT_RULES */
     u64 newer_features;        /* of later modules, as in TDX_FEATURES0; 0: just what 1.5.01 has */
     /* The module's own address space and what enters it. */
     hpa_t annex_root;

@@ -59,6 +59,7 @@ struct tdmr {
 struct system {
     struct soft_platform platform;
     bool has_dynamic_pamt; /* SYS.CONFIG asked for it */
+    u16 global_keyid;
     trylock_t lock;
     _Atomic u32 state;           /* enum system_state */
     _Atomic u64 lps_initialized; /* bit per LP */

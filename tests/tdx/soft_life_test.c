@@ -190,6 +190,10 @@ static void end_check(void)
     u64 by_mirror = td.mirror.stats.private_leaked + td.mirror.stats.external_leaked;
     assert_int_equal(lines_with("is leaked") + by_mirror, now.pages[PAGE_LEAKED]);
     assert_int_equal(cpu_this()->locks_held, 0);
+    struct broken_rules broken;
+    assert_true(tdx_broken_rules(&broken));
+    if (broken.sum)
+        fail_msg("rules broken %llu times:\n%s", (unsigned long long)broken.sum, host_log());
     environment_stop();
 }
 

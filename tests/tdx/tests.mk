@@ -48,6 +48,11 @@ SOFT_LIFE := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.
 soft_life_TEST := tests/tdx/soft_life_test.c
 soft_life_SOURCES := $(SOFT_LIFE)
 
+HOST_TESTS += checker
+
+checker_TEST := tests/tdx/checker_test.c
+checker_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c
+
 HOST_TESTS += pamt
 
 pamt_TEST := tests/tdx/pamt_test.c
