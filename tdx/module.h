@@ -43,8 +43,8 @@ enum error tdx_module_start(void);
 const struct tdx_module *tdx_module(void);
 
 /*
- * How often each of the module's rules was broken since it came up (tdx/abi/soft_rules.def), and the
- * sum; false where nobody counts.
+ * How often each of the module's rules was broken since it came up (tdx/abi/soft_rules.def), and
+ * the sum; false where nobody counts.
  */
 struct broken_rules {
     u64 counts[SOFT_RULES], sum;

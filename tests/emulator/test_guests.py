@@ -15,6 +15,7 @@ def assert_all_was_given_back(machine):
     assert taken > 0 and returned == taken and external == 0 and private == 0, machine.tail()
     assert "summary: audit: mirror and external table agree" in machine.text(), machine.tail()
     assert "summary: teardown: complete" in machine.text(), machine.tail()
+    assert "summary: checker: rules broken 0 times" in machine.text(), machine.tail()
 
 
 def assert_survived(machine):

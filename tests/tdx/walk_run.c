@@ -224,6 +224,11 @@ static void stop(const struct pages_stats *before)
                    (unsigned long long)before->pages[owner]);
     WALK_CHECK(NULL, host_hidden_pages() == after.pages[PAGE_PAMT], "pages stay hidden");
     WALK_CHECK(NULL, keys_in_use() == 0, "KeyIDs stay in use");
+    struct broken_rules broken;
+    /* After a refused TRACK the mirror tries to unblock all the same: it might be tracked. */
+    bool is_counted = tdx_broken_rules(&broken);
+    WALK_CHECK(NULL, is_counted && broken.sum == broken.counts[SOFT_RULE_TRACK_MISSING],
+               "the module's rules are broken");
     environment_stop();
 }
 
