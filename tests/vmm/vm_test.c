@@ -538,6 +538,7 @@ int main(void)
         TEST(whatever_fails_nothing_is_left_behind),
         TEST(what_cannot_be_is_refused_in_one_line),
         TEST(the_last_line_says_why),
+        TEST(broken_rules_are_told_by_name),
         TEST(what_is_typed_during_the_build_is_kept),
         TEST(interrupts_go_to_their_vcpus),
         TEST(an_ordinary_vm_is_built_and_given_back),
