@@ -14,7 +14,7 @@ TDX_TEST_MACHINE := tests/tdx/environment.c boot/machine.c boot/lock.c mm/pages.
 TDX_TEST_FAKE := tests/tdx/fake_module.c tests/tdx/call_forms.c
 TDX_START := tdx/seamcall.c tdx/status.c tdx/module.c tdx/hardware.c tdx/platform.c \
              tdx/module_fields.c tdx/packages.c tdx/keys.c tdx/tdmr.c tdx/spans.c tdx/handover.c \
-             tdx/pamt.c tdx/pamt_audit.c mm/caches.c
+             tdx/pamt.c tdx/pamt_audit.c tdx/hidden_page.c mm/caches.c
 
 tdmr_TEST := tests/tdx/tdmr_test.c
 tdmr_SOURCES := $(TDX_START) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE)
@@ -52,6 +52,12 @@ HOST_TESTS += checker
 
 checker_TEST := tests/tdx/checker_test.c
 checker_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c
+
+# A page that was given away is touched.
+HOST_TESTS += given
+
+given_TEST := tests/tdx/given_test.c
+given_SOURCES := $(SOFT_LIFE)
 
 HOST_TESTS += pamt
 
