@@ -53,6 +53,11 @@ HOST_TESTS += checker
 checker_TEST := tests/tdx/checker_test.c
 checker_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c
 
+HOST_TESTS += injected
+
+injected_TEST := tests/tdx/injected_test.c
+injected_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c
+
 # A page that was given away is touched.
 HOST_TESTS += given
 
