@@ -69,8 +69,8 @@ struct system {
 
     trylock_t keys_lock; /* KOT */
     struct {
-        u8 state; /* enum keyid_state */
-        u64 packages_to_flush;
+        u8 state;                      /* enum keyid_state */
+        _Atomic u64 packages_to_flush; /* KOT shared is enough for CACHE.WB of several packages */
     } keyids[SOFT_KEYIDS_MAX];
 
     /* CACHE.WB, one a package. */

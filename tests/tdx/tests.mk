@@ -91,3 +91,8 @@ HOST_TSAN_TESTS += threads
 threads_TEST := tests/tdx/threads_test.c
 threads_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c tests/tdx/walk_ops.c tests/tdx/threads_guest.c \
                    tests/tdx/threads_vmm.c
+
+HOST_TSAN_TESTS += contention
+
+contention_TEST := tests/tdx/contention_test.c
+contention_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c tests/tdx/soft_locks.c
