@@ -184,6 +184,8 @@ static enum error parse_tain_key(struct parser *p, struct span key, struct span 
 {
     if (span_is(key, "strict"))
         return parse_switch(p, "strict", value, &p->config->strict);
+    if (span_is(key, "checker"))
+        return parse_switch(p, "checker", value, &p->config->checker);
     if (span_is(key, "module")) {
         if (!span_is(value, "1.5") && !span_is(value, "new"))
             return fail(p, "module", value, "1.5 or new");
@@ -194,7 +196,7 @@ static enum error parse_tain_key(struct parser *p, struct span key, struct span 
         return parse_inject(p, value);
     if (span_is(key, "test"))
         return copy(p, value, p->config->test, sizeof p->config->test);
-    return fail(p, "key", key, "strict, module, inject or test");
+    return fail(p, "key", key, "strict, checker, module, inject or test");
 }
 
 /* A guest section is complete when the next one starts, or the text ends. */
@@ -263,7 +265,7 @@ enum error config_parse(const char *text, size_t len_bytes, struct config *confi
     struct span rest = {text, len_bytes};
     enum error error = OK;
 
-    *config = (struct config){.strict = true};
+    *config = (struct config){.strict = true, .checker = true};
     message[0] = 0;
     while (rest.len && !error) {
         size_t len = 0;

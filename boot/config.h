@@ -2,7 +2,7 @@
 /*
  * tain.cfg: `[section]` lines, `key = value` lines, `#` comments. README.md documents the keys.
  *
- *   [tain]   strict = yes|no   inject = LEAF:N:STATUS
+ *   [tain]   strict, checker = yes|no   inject = LEAF:N:STATUS
  *   [guest NAME]  kind = td|vm  kernel, initrd, cmdline, memory (256M), vcpus, promote
  *
  * Every error names line and what was expected; unknown sections and keys are errors.
@@ -46,6 +46,7 @@ struct inject_config {
 
 struct config {
     bool strict;
+    bool checker;                 /* the software module counts the rules that we break */
     bool newer_module;            /* use what modules after 1.5 have, such as Dynamic PAMT */
     char test[CONFIG_NAME_BYTES]; /* a self-test of the VMM to run, by name; empty: none */
     struct inject_config inject[CONFIG_INJECT_MAX];

@@ -9,9 +9,11 @@
 #include "boot/paging.h"
 #include "boot/panic.h"
 #include "boot/phys.h"
+#include "boot/symbols.h"
 #include "boot/x86.h"
 
 #define FIRST_INTERRUPT 32
+#define PAGE_FAULT_WRITE (1ull << 1)
 
 struct fixup {
     i32 at, go_on;
@@ -52,13 +54,25 @@ void interrupt_handle(u8 vector)
     apic_end_of_interrupt();
 }
 
+/* The page, whose it is, and who touched it. */
+static void hidden_page_fault(const struct exception_frame *frame, hpa_t page, u64 address)
+{
+    char whose[HIDDEN_PAGE_TEXT_BYTES];
+    u64 offset = 0;
+    const char *function = symbol_find(frame->rip, &offset);
+    hidden_page_describe(page, whose, sizeof whose);
+    panic_with(frame,
+               "page fault at 0x%llx: %s+0x%llx %s a page that the VMM gave to the TDX module: %s",
+               (unsigned long long)address, function ? function : "?", (unsigned long long)offset,
+               frame->error_code & PAGE_FAULT_WRITE ? "wrote to" : "read", whose);
+}
+
 static void page_fault(struct exception_frame *frame)
 {
     u64 address = cr2_read();
-    if (paging_page_is_hidden(hpa(align_down(address, PAGE_BYTES))))
-        panic_with(frame,
-                   "page fault at 0x%llx: the VMM touched a page that it gave to the TDX module",
-                   (unsigned long long)address);
+    hpa_t page = hpa(align_down(address, PAGE_BYTES));
+    if (paging_page_is_hidden(page))
+        hidden_page_fault(frame, page, address);
     panic_with(frame, "page fault at 0x%llx, error code 0x%llx", (unsigned long long)address,
                (unsigned long long)frame->error_code);
 }

@@ -30,5 +30,11 @@ bool paging_is_strict(void);
 void paging_hide_page(hpa_t page, enum level level);
 void paging_show_page(hpa_t page, enum level level);
 bool paging_page_is_hidden(hpa_t page);
+/*
+ * Implemented by tdx/: what a hidden page is, to us and to the module, and which TD's; one phrase
+ * for the line that tells of a touch.
+ */
+#define HIDDEN_PAGE_TEXT_BYTES 160
+void hidden_page_describe(hpa_t page, char *text, size_t text_bytes);
 
 #endif

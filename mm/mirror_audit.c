@@ -8,6 +8,8 @@
 #include "boot/log.h"
 #include "mm/mirror_entry.h"
 
+#define READ_TRIES 100
+
 struct audit {
     struct mirror *mirror;
     char *message;
@@ -44,7 +46,7 @@ static const char *entry_name(struct mirror_entry entry, enum level level)
     return entry_is_leaf(entry, level) ? "mapped" : "a table";
 }
 
-/* The guest may be accepting this very page: then once more, with the guest held. */
+/* The guest may be accepting this very page: then again, with the guest held. */
 static enum error external_read(struct mirror *mirror, gfn_t frame, enum level level,
                                 struct external_entry *external)
 {
@@ -52,7 +54,8 @@ static enum error external_read(struct mirror *mirror, gfn_t frame, enum level l
     if (error != ERR_BUSY)
         return error;
     mirror->ops->hold_vcpus(mirror->owner);
-    error = mirror->ops->read_entry(mirror->owner, frame, level, external);
+    for (u32 tries = 0; error == ERR_BUSY && tries < READ_TRIES; tries++)
+        error = mirror->ops->read_entry(mirror->owner, frame, level, external);
     mirror->ops->release_vcpus(mirror->owner);
     return error;
 }

@@ -244,5 +244,9 @@ enum error tdx_module_start(void)
     }
     /* Whatever fails from here on, the module may use the PAMTs: they are not ours again. */
     error = key_configure();
-    return error ? error : memory_init();
+    if (!error)
+        error = memory_init();
+    if (error)
+        pamt_release();
+    return error;
 }

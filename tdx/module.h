@@ -42,6 +42,16 @@ struct tdx_module {
 enum error tdx_module_start(void);
 const struct tdx_module *tdx_module(void);
 
+/*
+ * How often each of the module's rules was broken since it came up (tdx/abi/soft_rules.def), and
+ * the sum; false where nobody counts.
+ */
+struct broken_rules {
+    u64 counts[SOFT_RULES], sum;
+};
+bool tdx_broken_rules(struct broken_rules *broken);
+const char *tdx_rule_name(enum soft_rule rule);
+
 /* One private KeyID for a TD; ERR_NO_MEMORY if all are taken. RANK_KEYS. */
 enum error tdx_key_allocate(u16 *hkid);
 void tdx_key_free(u16 hkid);

@@ -28,6 +28,29 @@ static enum error field_read(u64 field, u64 *value)
     return tdx_status_error_final(status, TDH_SYS_RD, where);
 }
 
+bool tdx_broken_rules(struct broken_rules *broken)
+{
+    *broken = (struct broken_rules){};
+    if (!tdx_module()->software)
+        return false;
+    for (u32 i = 0; i < SOFT_RULES; i++) {
+        if (field_ask(MD_SYS_SOFT_RULES + i, &broken->counts[i]).raw != 0)
+            return false;
+        broken->sum += broken->counts[i];
+    }
+    return true;
+}
+
+const char *tdx_rule_name(enum soft_rule rule)
+{
+    static const char *const names[SOFT_RULES] = {
+#define SOFT_RULE(rule, name, sentence) [rule] = name,
+#include "tdx/abi/soft_rules.def"
+#undef SOFT_RULE
+    };
+    return rule < SOFT_RULES ? names[rule] : "?";
+}
+
 struct field {
     u64 id;
     u64 *value;

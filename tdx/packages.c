@@ -17,7 +17,8 @@ struct package_call {
 static bool should_repeat(const struct package_call *call)
 {
     return tdx_status_is_busy(call->status) ||
-           tdx_status_code(call->status) == TDX_KEY_GENERATION_FAILED;
+           tdx_status_code(call->status) == TDX_KEY_GENERATION_FAILED ||
+           tdx_status_code(call->status) == TDX_WBCACHE_RESUME_ERROR;
 }
 
 static void package_call_run(void *argument)
@@ -30,6 +31,9 @@ static void package_call_run(void *argument)
         call->status = seamcall(call->leaf, &regs);
         if (!should_repeat(call))
             return;
+        /* Nothing to resume: another processor of the package ended, or started anew. */
+        if (tdx_status_code(call->status) == TDX_WBCACHE_RESUME_ERROR)
+            rcx = call->rcx;
         if (call->leaf == TDH_PHYMEM_CACHE_WB &&
             tdx_status_code(call->status) == TDX_INTERRUPTED_RESUMABLE)
             rcx = CACHE_WB_RESUME;

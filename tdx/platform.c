@@ -86,6 +86,7 @@ enum error software_describe(struct soft_platform *platform)
     /* seam_base, seam_bytes stay 0: the module lies in Tain's image, not in a range of its own. */
     platform->tsc_hz = m->tsc_hz;
     platform->wbinvd_blocks = WBINVD_BLOCKS;
+    platform->has_checker = m->config.checker;
     platform->newer_features = m->config.newer_module ? SOFT_NEWER_FEATURES : 0;
     platform->annex_root = paging_annex_root();
     return cmrs_describe(platform);

@@ -23,7 +23,7 @@ static inline bool tdx_status_is_error(struct tdx_status s)
 {
     return (s.raw & TDX_STATUS_ERROR) != 0;
 }
-/* *_BUSY and INTERRUPTED_*: nothing is wrong, ask again. */
+/* *_BUSY, INTERRUPTED_* and RND_NO_ENTROPY: nothing is wrong, ask again. */
 bool tdx_status_is_busy(struct tdx_status status);
 /* One of the pseudo statuses: nobody answered. */
 bool tdx_status_is_unanswered(struct tdx_status status);
@@ -77,7 +77,7 @@ struct tdx_status seamcall_patient_version(enum tdh_leaf leaf, u8 version, struc
 
 /*
  * The one place where a status becomes an error. Success (and the informational successes) is
- * OK; *_BUSY and INTERRUPTED_* are ERR_BUSY and are not logged; everything else is ERR_REFUSED
+ * OK; those of tdx_status_is_busy are ERR_BUSY and are not logged; everything else is ERR_REFUSED
  * and logged with leaf, status, operand and `where`.
  */
 enum error tdx_status_error(struct tdx_status status, enum tdh_leaf leaf, const char *where);
@@ -87,7 +87,7 @@ enum error tdx_status_error_final(struct tdx_status status, enum tdh_leaf leaf, 
 struct seamcall_count {
     _Atomic u64 calls;
     _Atomic u64 failures; /* error statuses */
-    _Atomic u64 busy;     /* of those, BUSY or INTERRUPTED */
+    _Atomic u64 busy;     /* of those, tdx_status_is_busy */
 };
 const struct seamcall_count *seamcall_counts(void); /* by leaf, TDH_LEAF_LIMIT rows */
 

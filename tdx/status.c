@@ -74,6 +74,7 @@ bool tdx_status_is_busy(struct tdx_status status)
     case TDX_INTERRUPTED_RESUMABLE:
     case TDX_INTERRUPTED_RESTARTABLE:
     case TDX_INTERRUPTED_PAMT:
+    case TDX_RND_NO_ENTROPY:
         return true;
     default:
         return false;

@@ -39,6 +39,8 @@ struct td {
     struct lock track_lock; /* TRACK and the kick are one unit */
     _Atomic bool held;      /* vCPUs are kept out */
     _Atomic bool broken;    /* its memory is not what it should be: never enter it again */
+    bool
+        untracked; /* something was blocked and no TRACK came since: the mirror's lock, excluding */
     struct td_vcpu *vcpus[TD_VCPUS_MAX];
     u32 vcpu_count;
     u64 measured_pages;

@@ -105,6 +105,7 @@ static enum error block(void *owner, gfn_t frame, enum level level)
     if (!td->finalized)
         return OK;
     struct tdx_status status = entry_call(td, TDH_MEM_RANGE_BLOCK, frame, level);
+    td->untracked |= status.raw == 0;
     return entry_error(status, TDH_MEM_RANGE_BLOCK, frame, level);
 }
 
@@ -113,6 +114,9 @@ static enum error unblock(void *owner, gfn_t frame, enum level level)
     struct td *td = owner;
     if (!td->finalized)
         return OK;
+    /* The TRACK failed, and was told. The module unblocks no more than it removes without one. */
+    if (td->untracked)
+        return ERR_REFUSED;
     struct tdx_status status = entry_call(td, TDH_MEM_RANGE_UNBLOCK, frame, level);
     return entry_error(status, TDH_MEM_RANGE_UNBLOCK, frame, level);
 }
@@ -127,8 +131,10 @@ static enum error track(void *owner)
     lock_take(&td->track_lock);
     struct tdx_status status = seamcall(TDH_MEM_TRACK, &regs);
     enum error error = tdx_status_error(status, TDH_MEM_TRACK, "a removal");
-    if (!error)
+    if (!error) {
+        td->untracked = false;
         td_vcpus_kick(td);
+    }
     lock_release(&td->track_lock);
     return error;
 }

@@ -214,7 +214,12 @@ bool td_vcpu_interrupt_is_pending(struct td_vcpu *vcpu)
     regs.gpr[GPR_RCX] = vcpu->tdvpr.raw;
     regs.gpr[GPR_RDX] = MD_VP_STATE_DETAILS;
     struct tdx_status status = seamcall_patient(TDH_VP_RD, &regs);
-    return status.raw == 0 && (regs.gpr[GPR_R8] & MD_VP_STATE_DETAILS_INTERRUPT) != 0;
+    char where[WHERE_BYTES];
+    format_string(where, sizeof where, "vCPU %u", vcpu->index);
+    /* Nobody knows: better a guest that wakes for nothing than one that sleeps for good. */
+    if (tdx_status_error_final(status, TDH_VP_RD, where))
+        return true;
+    return (regs.gpr[GPR_R8] & MD_VP_STATE_DETAILS_INTERRUPT) != 0;
 }
 
 /* Notifications of the vCPU go to this processor from now on. */

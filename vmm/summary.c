@@ -142,6 +142,17 @@ static void print_seamcalls(void)
     }
 }
 
+static void print_broken_rules(void)
+{
+    struct broken_rules broken;
+    if (!tdx_broken_rules(&broken))
+        return;
+    log_line("summary: checker: rules broken %llu times", (number)broken.sum);
+    for (u32 i = 0; i < SOFT_RULES; i++)
+        if (broken.counts[i])
+            log_line("summary: checker: %s: %llu", tdx_rule_name(i), (number)broken.counts[i]);
+}
+
 static void print_measurement(const struct vm *vm)
 {
     static const char digits[] = "0123456789abcdef";
@@ -194,6 +205,7 @@ static void print_td(const struct vm *vm, const struct vm_result *result)
     print_memory(vm, result);
     print_pamt();
     print_exits(result);
+    print_broken_rules();
     print_seamcalls();
     print_measurement(vm);
     log_line("summary: audit: %s",

@@ -229,6 +229,14 @@ _Static_assert(sizeof(struct td_params) == 1024, "TD_PARAMS");
  * METADATA_FIELD_ID_INCORRECT.
  */
 #define MD_SYS_SOFT_GPA_WIDTH 0xbf00000100000000ull
+/* The same class: how often each rule was broken, an element a rule; unknown without a checker. */
+#define MD_SYS_SOFT_RULES 0xbf00000300000100ull
+enum soft_rule {
+#define SOFT_RULE(rule, name, sentence) rule,
+#include "tdx/abi/soft_rules.def"
+#undef SOFT_RULE
+    SOFT_RULES,
+};
 
 #define MD_TD_NUM_VCPUS 0x9010000200000001ull
 #define MD_TD_TSC_OFFSET 0x111000030000000aull

@@ -2,6 +2,7 @@
 /* What the memory leaves share: from RCX and RDX to a locked entry, and the answers about it. */
 #include "tdx/soft/sept.h"
 
+#include "tdx/soft/checker.h"
 #include "tdx/soft/system.h"
 
 #define PGINFO_RESERVED 0xfff0000000000ff8ull
@@ -74,15 +75,31 @@ bool epoch_is_past(const struct tdcs *tdcs, u64 epoch)
     return epoch + 1 < now || (epoch + 1 == now && !tdcs->epoch_refcount[epoch & 1]);
 }
 
+static void mem_report(const struct mem_call *call, enum soft_rule rule)
+{
+    checker_report(rule, "GPA 0x%llx, level %u, of TD 0x%llx", (unsigned long long)call->walk.gpa,
+                   call->walk.level, (unsigned long long)call->td.address);
+}
+
+bool mem_is_tracked(const struct mem_call *call, const struct pamt_entry *owned)
+{
+    const struct tdcs *tdcs = call->td.tdcs;
+    if (epoch_is_past(tdcs, owned->epoch))
+        return true;
+    mem_report(call,
+               owned->epoch == tdcs->td_epoch ? SOFT_RULE_TRACK_MISSING : SOFT_RULE_KICK_MISSING);
+    return false;
+}
+
 u64 mem_check_tracked(const struct mem_call *call, const struct pamt_entry *owned)
 {
     if (call->td.tdcs->op_state != TD_RUNNABLE)
         return 0;
-    if (!sept_state_is_blocked(sept_entry_state(call->walk.value)))
+    if (!sept_state_is_blocked(sept_entry_state(call->walk.value))) {
+        mem_report(call, SOFT_RULE_BLOCK_MISSING);
         return mem_entry_error(call, TDX_GPA_RANGE_NOT_BLOCKED);
-    if (!epoch_is_past(call->td.tdcs, owned->epoch))
-        return completion(TDX_TLB_TRACKING_NOT_DONE, OPERAND_RCX);
-    return 0;
+    }
+    return mem_is_tracked(call, owned) ? 0 : completion(TDX_TLB_TRACKING_NOT_DONE, OPERAND_RCX);
 }
 
 struct pamt_entry *mem_lock_owned(const struct mem_call *call, enum lock_mode mode)

@@ -48,7 +48,7 @@ u64 tdh_mem_range_unblock(struct leaf *leaf)
     struct pamt_entry *owned = mem_lock_owned(&call, LOCK_NONE);
     if (!owned)
         return completion(TDX_OPERAND_BUSY, OPERAND_RCX);
-    if (call.td.tdcs->op_state == TD_RUNNABLE && !epoch_is_past(call.td.tdcs, owned->epoch))
+    if (call.td.tdcs->op_state == TD_RUNNABLE && !mem_is_tracked(&call, owned))
         return completion(TDX_TLB_TRACKING_NOT_DONE, OPERAND_SEPT_TREE);
     entry_move(&call);
     return 0;

@@ -3,6 +3,7 @@
 #include "tdx/soft/sept.h"
 
 #include "boot/string.h"
+#include "tdx/soft/checker.h"
 #include "tdx/soft/system.h"
 
 /* 4 KiB pages behind an entry of a level. */
@@ -77,6 +78,8 @@ u64 tdh_mem_page_aug(struct leaf *leaf)
         status = aug_page_lock(leaf, page, call.walk.level, &entry);
     if (status)
         return status;
+    for (u64 i = 0; call.walk.level != LEVEL_4K && i < pages_of(call.walk.level); i++)
+        checker_page_given(page + i * PAGE_BYTES);
     pamt_set(entry, PT_REG, call.td.address);
     atomic_fetch_add(&call.td.tdr->chldcnt, pages_of(call.walk.level));
     sept_entry_set(&call.walk, sept_entry_leaf(page, call.next));
@@ -98,9 +101,11 @@ u64 tdh_mem_page_remove(struct leaf *leaf)
     status = mem_check_tracked(&call, entry);
     if (status)
         return status;
-    leaf->regs->gpr[GPR_RCX] = sept_entry_address(call.walk.value);
+    u64 page = sept_entry_address(call.walk.value);
+    leaf->regs->gpr[GPR_RCX] = page;
     sept_entry_set(&call.walk, SEPT_ENTRY_FREE);
     pamt_free(entry);
+    checker_page_released(page, call.walk.level, call.td.tdr->hkid);
     atomic_fetch_sub(&call.td.tdr->chldcnt, pages_of(call.walk.level));
     return 0;
 }
@@ -132,6 +137,7 @@ u64 tdh_mem_page_relocate(struct leaf *leaf)
     pamt_set(entry, PT_REG, call.td.address);
     sept_entry_set(&call.walk, sept_entry_leaf(page, call.next));
     pamt_free(old_entry);
+    checker_page_released(old, LEVEL_4K, call.td.tdr->hkid);
     leaf->regs->gpr[GPR_RCX] = old;
     return 0;
 }

@@ -3,6 +3,7 @@
 #include "tdx/soft/sept.h"
 
 #include "boot/assert.h"
+#include "tdx/soft/checker.h"
 #include "tdx/soft/system.h"
 
 #define DEMOTE_ADD_L2_TABLES 1ull
@@ -48,18 +49,14 @@ static bool level_has_pair(u32 level)
 }
 
 /* The region's pair goes back to the VMM, in R12 and R13. */
-static u64 promote_with_pair(struct mem_call *call, u64 page)
+static void promote_with_pair(struct mem_call *call, struct pamt_entry *region)
 {
     u64 *gpr = call->leaf->regs->gpr, pages[PAMT_PAIR_PAGES];
-    struct pamt_entry *region = page_entry(page, LEVEL_2M);
-    if (!leaf_lock(call->leaf, &region->lock, LOCK_EXCLUSIVE))
-        return completion(TDX_OPERAND_BUSY, OPERAND_RCX);
     pamt_pair_of(region, pages);
     pamt_set(region, PT_REG, call->td.address);
     pamt_pair_release(pages);
     gpr[GPR_R12] = pages[0];
     gpr[GPR_R13] = pages[1];
-    return 0;
 }
 
 /* Before anything has changed: the VMM makes the call again, with the same operands. */
@@ -95,14 +92,17 @@ u64 tdh_mem_page_promote(struct leaf *leaf)
     if (mem_is_interrupted(&call, call.rdx))
         return completion(TDX_INTERRUPTED_RESTARTABLE, 0);
     u64 page = sept_entry_address(*(u64 *)seam_page(table));
+    /* Keeps others out of the entries below it, too: their walks share it. */
+    struct pamt_entry *region = pamt_lock_page(leaf, page, call.walk.level, LOCK_EXCLUSIVE);
+    if (!region)
+        return completion(TDX_OPERAND_BUSY, OPERAND_RCX);
     if (level_has_pair(call.walk.level))
-        status = promote_with_pair(&call, page);
+        promote_with_pair(&call, region);
     else
         page_entries_move(page, call.walk.level - 1, call.walk.level, call.td.address);
-    if (status)
-        return status;
     sept_entry_set(&call.walk, sept_entry_leaf(page, state));
     pamt_free(table_entry);
+    checker_page_released(table, LEVEL_4K, call.td.tdr->hkid);
     atomic_fetch_sub(&call.td.tdr->chldcnt, 1);
     leaf->regs->gpr[GPR_RCX] = table;
     return 0;

@@ -2,6 +2,7 @@
 /* Tables of the secure EPT: SEPT.ADD, SEPT.RD, SEPT.REMOVE. */
 #include "tdx/soft/sept.h"
 
+#include "tdx/soft/checker.h"
 #include "tdx/soft/system.h"
 
 #define SEPT_ADD_ALLOW_EXISTING 1ull
@@ -124,6 +125,7 @@ u64 tdh_mem_sept_remove(struct leaf *leaf)
         return mem_entry_error(&call, TDX_EPT_PAGE_NOT_FREE);
     sept_entry_set(&call.walk, SEPT_ENTRY_FREE);
     pamt_free(entry);
+    checker_page_released(table, LEVEL_4K, call.td.tdr->hkid);
     atomic_fetch_sub(&call.td.tdr->chldcnt, 1);
     leaf->regs->gpr[GPR_RCX] = table;
     return 0;

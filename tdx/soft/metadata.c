@@ -2,6 +2,7 @@
 #include "tdx/soft/metadata.h"
 
 #include "boot/string.h"
+#include "tdx/soft/checker.h"
 #include "tdx/soft/system.h"
 
 /* An id's parts. Context, element size, INC_SIZE and NON_ARCH are ignored: class and code do. */
@@ -211,6 +212,8 @@ u64 metadata_read(const struct metadata_context *context, u64 id, u64 *value, u6
         *value = platform()->gpa_bits;
         return 0;
     }
+    if (context->scope == METADATA_SYS && checker_field(id, value))
+        return 0;
     u64 status = place_check(context, id, &place);
     if (status)
         return status;

@@ -3,6 +3,7 @@
 #include "tdx/soft/sept.h"
 
 #include "boot/string.h"
+#include "tdx/soft/checker.h"
 #include "tdx/soft/system.h"
 
 #define TDCX_MSR_BITMAPS 2
@@ -20,8 +21,10 @@ u64 tdh_mng_create(struct leaf *leaf)
         return status;
     if (!leaf_lock(leaf, &soft_system.keys_lock, LOCK_EXCLUSIVE))
         return completion(TDX_OPERAND_BUSY, OPERAND_KOT);
-    if (soft_system.keyids[keyid].state != KEYID_FREE)
+    if (soft_system.keyids[keyid].state != KEYID_FREE) {
+        checker_report(SOFT_RULE_KEY_REUSED, "KeyID %llu", (unsigned long long)keyid);
         return completion(TDX_HKID_NOT_FREE, 0);
+    }
     u64 uuid[4];
     for (u32 i = 0; i < ARRAY_LENGTH(uuid); i++)
         if (!seam_random(&uuid[i]))
@@ -113,8 +116,13 @@ u64 tdh_mng_key_freeid(struct leaf *leaf)
         return completion(TDX_LIFECYCLE_STATE_INCORRECT, 0);
     if (!leaf_lock(leaf, &soft_system.keys_lock, LOCK_EXCLUSIVE))
         return completion(TDX_OPERAND_BUSY, OPERAND_KOT);
-    if (soft_system.keyids[td.tdr->hkid].packages_to_flush)
+    u64 packages = soft_system.keyids[td.tdr->hkid].packages_to_flush;
+    if (packages) {
+        checker_report(SOFT_RULE_KEY_UNFLUSHED, "KeyID %u, packages 0x%llx", td.tdr->hkid,
+                       (unsigned long long)packages);
         return completion(TDX_WBCACHE_NOT_COMPLETE, 0);
+    }
+    checker_key_freed(td.tdr->hkid);
     soft_system.keyids[td.tdr->hkid].state = KEYID_FREE;
     td.tdr->lifecycle = TD_TEARDOWN;
     return 0;

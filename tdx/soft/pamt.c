@@ -13,6 +13,7 @@
 
 #include "boot/assert.h"
 #include "boot/string.h"
+#include "tdx/soft/checker.h"
 #include "tdx/soft/system.h"
 
 static void *memory_at(u64 address)
@@ -169,6 +170,8 @@ u64 page_lock(struct leaf *leaf, const struct page_operand *page, struct pamt_en
     if (walk.level != LEVEL_4K || walk.entry->type != page->type ||
         (page->type == PT_NDA && pamt_is_own_page(page->address)))
         return completion(TDX_PAGE_METADATA_INCORRECT, page->operand);
+    if (page->type == PT_NDA)
+        checker_page_given(page->address);
     *entry = walk.entry;
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "tdx/soft/objects.h"
 
 #include "boot/string.h"
+#include "tdx/soft/checker.h"
 #include "tdx/soft/system.h"
 
 #define BITS_PER_WORD 64
@@ -83,6 +84,8 @@ u64 pamt_pair_claim(struct leaf *leaf, const struct pamt_pair *pair, u64 region)
             pamt_page_mark(tdmr_of(pair->pages[k]), pair->pages[k], false);
         return completion(TDX_PAGE_NOT_FREE, pair->operands[i]);
     }
+    for (u32 i = 0; i < PAMT_PAIR_PAGES; i++)
+        checker_page_given(pair->pages[i]);
     return 0;
 }
 
@@ -90,6 +93,8 @@ void pamt_pair_release(const u64 pages[PAMT_PAIR_PAGES])
 {
     for (u32 i = 0; i < PAMT_PAIR_PAGES; i++)
         pamt_page_mark(tdmr_of(pages[i]), pages[i], false);
+    for (u32 i = 0; i < PAMT_PAIR_PAGES; i++)
+        checker_page_released(pages[i], LEVEL_4K, soft_system.global_keyid);
 }
 
 void pamt_pair_attach(struct pamt_entry *region, const u64 pages[PAMT_PAIR_PAGES],

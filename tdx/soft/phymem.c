@@ -2,6 +2,7 @@
 /* Physical pages and caches: PAGE.RDMD, PAGE.RECLAIM, PAGE.WBINVD, CACHE.WB. */
 #include "tdx/soft/objects.h"
 
+#include "tdx/soft/checker.h"
 #include "tdx/soft/system.h"
 
 static u64 page_check(u64 page)
@@ -112,6 +113,8 @@ u64 tdh_phymem_page_reclaim(struct leaf *leaf)
     if (type != PT_TDR) {
         struct tdr *tdr = seam_page(owner);
         atomic_fetch_sub(&tdr->chldcnt, 1ull << TABLE_SHIFT * walk.level);
+    } else {
+        checker_page_released(page, LEVEL_4K, soft_system.global_keyid);
     }
     return 0;
 }
@@ -127,6 +130,7 @@ u64 tdh_phymem_page_wbinvd(struct leaf *leaf)
         return status;
     if (walk.entry->type != PT_NDA || pamt_is_own_page(platform_address(page)))
         return completion(TDX_PAGE_METADATA_INCORRECT, OPERAND_RCX);
+    checker_page_written_back(platform_address(page), platform_keyid(page));
     seam_flush_page(platform_address(page));
     return 0;
 }

@@ -3,6 +3,7 @@
 
 #include "boot/log.h"
 #include "boot/string.h"
+#include "tdx/soft/checker.h"
 #include "tdx/soft/processor.h"
 #include "tdx/soft/system.h"
 
@@ -112,5 +113,6 @@ enum error soft_install(const struct soft_platform *described)
     }
     memset(&soft_system, 0, sizeof soft_system);
     soft_system.platform = *described;
+    checker_reset();
     return OK;
 }

@@ -54,6 +54,8 @@ u64 mem_check_event(struct mem_call *call, enum sept_event event);
 u64 mem_entry_error(const struct mem_call *call, enum tdx_status_code code);
 /* Blocked and tracked, where the TD's state demands that. `owned` is what the entry points at. */
 u64 mem_check_tracked(const struct mem_call *call, const struct pamt_entry *owned);
+/* No vCPU can have its translation any more; the checker is told of what is missing. */
+bool mem_is_tracked(const struct mem_call *call, const struct pamt_entry *owned);
 bool epoch_is_past(const struct tdcs *tdcs, u64 epoch);
 /* The PAMT entry of what the entry points at: its page or its table; null if locked. */
 struct pamt_entry *mem_lock_owned(const struct mem_call *call, enum lock_mode mode);

@@ -44,6 +44,7 @@ struct soft_platform {
     u32 wbinvd_blocks;         /* PHYMEM.CACHE.WB works in this many steps */
     struct soft_msr msrs[SOFT_MSRS_MAX];
     u32 msr_count;      /* 0: every MSR is as the module wants it */
+    bool has_checker;   /* counts broken rules: MD_SYS_SOFT_RULES */
     u64 newer_features; /* of later modules, as in TDX_FEATURES0; 0: just what 1.5.01 has */
     /* The module's own address space and what enters it. */
     hpa_t annex_root;

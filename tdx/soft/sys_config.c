@@ -215,6 +215,7 @@ u64 tdh_sys_config(struct leaf *leaf)
     if (!keyid_is_private(keyid))
         return completion(TDX_OPERAND_INVALID, OPERAND_R8);
     soft_system.keyids[keyid].state = KEYID_RESERVED;
+    soft_system.global_keyid = (u16)keyid;
     soft_system.tdmr_count = 0;
     soft_system.has_dynamic_pamt = is_dynamic;
     status = tdmrs_take(list, (u32)count);

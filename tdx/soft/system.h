@@ -62,6 +62,7 @@ struct tdmr {
 struct system {
     struct soft_platform platform;
     bool has_dynamic_pamt; /* SYS.CONFIG asked for it */
+    u16 global_keyid;
     trylock_t lock;
     _Atomic u32 state;           /* enum system_state */
     _Atomic u64 lps_initialized; /* bit per LP */
@@ -73,8 +74,8 @@ struct system {
 
     trylock_t keys_lock; /* KOT */
     struct {
-        u8 state; /* enum keyid_state */
-        u64 packages_to_flush;
+        u8 state;                      /* enum keyid_state */
+        _Atomic u64 packages_to_flush; /* KOT shared is enough for CACHE.WB of several packages */
     } keyids[SOFT_KEYIDS_MAX];
 
     /* CACHE.WB, one a package. */

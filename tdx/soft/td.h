@@ -41,8 +41,8 @@ bool trylock_exclude(trylock_t *lock);
 void trylock_unexclude(trylock_t *lock);
 
 struct tdr {
-    bool fatal;
-    u8 lifecycle; /* enum td_lifecycle */
+    _Atomic bool fatal; /* set with the TDR shared */
+    u8 lifecycle;       /* enum td_lifecycle */
     u16 hkid;
     u32 num_tdcx;
     _Atomic u64 chldcnt;
@@ -139,7 +139,7 @@ struct tdvps {
     u64 tdvpr;          /* its own physical address */
     u32 num_pages;
     u64 pages[TDVPS_PAGES_MAX_]; /* physical addresses; [0] is tdvpr */
-    u8 state;                    /* enum vcpu_state */
+    _Atomic u8 state;            /* enum vcpu_state; others look before they know whose it is */
     u32 index;
     u32 x2apic_id;
     u32 assoc_lp; /* ~0: none */
@@ -178,9 +178,9 @@ _Static_assert(sizeof(struct tdvps) <= PAGE_BYTES, "TDVPR page");
 /* The physical memory's metadata: one entry a page, in the PAMTs that the VMM gave. */
 struct pamt_entry {
     trylock_t lock;
-    u8 type;     /* enum pamt_type */
-    u8 owner[5]; /* TDR, bits 51:12 */
-    u64 epoch;   /* BEPOCH */
+    u8 type;           /* enum pamt_type */
+    u8 owner[5];       /* TDR, bits 51:12 */
+    _Atomic u64 epoch; /* BEPOCH; BLOCK writes it while others read */
 };
 _Static_assert(sizeof(struct pamt_entry) == 16, "PAMT entry");
 

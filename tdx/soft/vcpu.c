@@ -3,6 +3,7 @@
 #include "tdx/soft/vcpu.h"
 
 #include "boot/string.h"
+#include "tdx/soft/checker.h"
 #include "tdx/soft/metadata.h"
 #include "tdx/soft/platform_check.h"
 #include "tdx/soft/processor.h"
@@ -32,6 +33,8 @@ u64 vcpu_associate(struct tdvps *vcpu, struct tdcs *tdcs, enum association *asso
     } else if (none == here) {
         *association = ASSOCIATION_KEPT;
     } else {
+        checker_report(SOFT_RULE_VCPU_MOVED, "vCPU %u of TD 0x%llx, processor %u to %u",
+                       vcpu->index, (unsigned long long)vcpu->owner_tdr, none, here);
         return completion(TDX_VCPU_ASSOCIATED, 0);
     }
     seam_vmcs_load(vcpu);

@@ -66,7 +66,8 @@ static void an_empty_file_has_no_guests_and_is_strict(void **state)
 static const struct {
     const char *text, *message;
 } bad[] = {
-    {"[tain]\nsrtict = yes\n", "tain.cfg:2: key 'srtict': expected strict, module, inject or test"},
+    {"[tain]\nsrtict = yes\n",
+     "tain.cfg:2: key 'srtict': expected strict, checker, module, inject or test"},
     {"strict = yes\n",
      "tain.cfg:1: key 'strict': expected a section, [tain] or [guest NAME], before it"},
     {"[tain]\nstrict\n", "tain.cfg:2: line 'strict': expected KEY = VALUE, [SECTION] or # COMMENT"},

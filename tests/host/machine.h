@@ -14,8 +14,14 @@
 /* (Re)creates `bytes` of zeroed memory at HOST_MEMORY_START. */
 void host_memory_create(u64 bytes);
 void host_memory_destroy(void);
-/* The memory behind an address, hidden or not: for what plays the TDX module. */
+/*
+ * The memory behind an address, hidden or not: for what plays the TDX module or its guest. Under
+ * ASan a hidden page is poisoned, so that whoever keeps a pointer to one that he gave away is found
+ * as well; the report names the page and what it is. This opens the page until the next
+ * host_memory_close, at the end of each call of the module.
+ */
 void *host_memory_at(u64 address);
+void host_memory_close(void);
 
 /* The processor that the calling thread plays, and how many there are. */
 void host_cpu_set(u32 index);

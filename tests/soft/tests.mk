@@ -18,7 +18,7 @@ exits_TEST := tests/soft/exits_test.c
 exits_SOURCES := tests/soft/processor_model.c boot/names.c \
                  $(addprefix tdx/soft/,exits.c events.c td_exit.c cpuid.c msr.c interrupts.c \
                    ept_violation.c zero_step.c guest_memory.c instruction.c vmcs_init.c leaf.c \
-                   trylock.c sept.c objects.c pamt.c pamt_pair.c platform.c)
+                   trylock.c sept.c objects.c pamt.c pamt_pair.c platform.c checker.c)
 
 .PHONY: replay replay-traces
 # All the traces of a folder: make replay TRACES=folder

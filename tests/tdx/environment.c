@@ -21,7 +21,7 @@ static struct {
 static u32 msr_count;
 static struct machine environment_machine;
 
-bool environment_newer_module;
+bool environment_newer_module, environment_checker_off;
 u32 environment_caches_written_back;
 u32 environment_interrupts_sent;
 u32 environment_interrupt_target;
@@ -85,6 +85,7 @@ void environment_start(u32 cpus, u32 packages, const struct memory_range *ranges
     environment_machine.range_count = count;
     environment_machine.physical_address_bits = 46;
     environment_machine.tsc_hz = 100000000;
+    environment_machine.config.checker = !environment_checker_off;
     environment_machine.config.newer_module = environment_newer_module;
     machine_set(&environment_machine);
 

@@ -7,6 +7,8 @@
 
 /* tain.cfg says `module = new`; from the next environment_start on. */
 extern bool environment_newer_module;
+/* And `checker = no`. */
+extern bool environment_checker_off;
 
 /* MSRs: those that are not set fault. */
 void environment_msr_set(u32 index, u64 value);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The driver and the mirror against the software module itself: what one side believes is read
- * back from the other. Then each call of a TD's life is made to fail in turn. All of it twice:
- * with static and with dynamic PAMT.
+ * back from the other. All of it twice: with static and with dynamic PAMT.
  */
 #include "tdx/td.h"
 
@@ -170,6 +169,14 @@ static u64 pair_pages(void)
     return PAMT_PAIR_PAGES * pamt.pairs_now + pamt.pages_lost;
 }
 
+static void rules_check(void)
+{
+    struct broken_rules broken;
+    assert_true(tdx_broken_rules(&broken));
+    if (broken.sum)
+        fail_msg("rules broken %llu times:\n%s", (unsigned long long)broken.sum, host_log());
+}
+
 static void end_check(void)
 {
     struct pages_stats now;
@@ -190,6 +197,7 @@ static void end_check(void)
     u64 by_mirror = td.mirror.stats.private_leaked + td.mirror.stats.external_leaked;
     assert_int_equal(lines_with("is leaked") + by_mirror, now.pages[PAGE_LEAKED]);
     assert_int_equal(cpu_this()->locks_held, 0);
+    rules_check();
     environment_stop();
 }
 
@@ -406,84 +414,6 @@ static void interrupted_cache_write_backs_are_resumed(void **state)
     end_check();
 }
 
-/* Which leaves' refusal may cost pages. */
-static bool leaf_may_leak(u32 leaf)
-{
-    switch (leaf) {
-    case TDH_VP_FLUSH:
-    case TDH_MNG_VPFLUSHDONE:
-    case TDH_PHYMEM_CACHE_WB:
-    case TDH_MNG_KEY_FREEID:
-    case TDH_PHYMEM_PAGE_RECLAIM:
-    case TDH_PHYMEM_PAGE_WBINVD:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* What a failure costs at most is a pair of pages that stays, or is not used again. */
-static bool leaf_is_survived(u32 leaf)
-{
-    struct pamt_stats pamt;
-    pamt_statistics(&pamt);
-    return leaf == TDH_PHYMEM_PAMT_REMOVE || pamt.pages_lost > 0;
-}
-
-static void nth_call_fails(u32 leaf, u32 nth, const char *status)
-{
-    struct inject_config injection = {.nth = nth};
-    snprintf(injection.leaf, sizeof injection.leaf, "%s", tdh_leaf_name(leaf));
-    snprintf(injection.status, sizeof injection.status, "%s", status);
-    start(4, 2);
-    assert_int_equal(seamcall_inject(&injection), OK);
-    enum error lived = td_live();
-    /* Before the end too: what failed left both tables as they were. */
-    if (td.has_mirror && !td.broken)
-        audit_check();
-    enum error ended = td_destroy(&td);
-    assert_non_null(strstr(host_log(), "is made to fail"));
-    if (!leaf_may_leak(leaf)) {
-        assert_int_equal(ended, OK);
-        assert_int_equal(leaked_pages(), 0);
-        assert_int_equal(keys_in_use(), 0);
-    }
-    if (strcmp(status, "OPERAND_BUSY") != 0)
-        assert_true(lived || ended || leaf_is_survived(leaf));
-    else
-        assert_int_equal(leaked_pages(), 0);
-    end_check();
-}
-
-static void every_call_is_made_to_fail(const char *status)
-{
-    u32 counts[TDH_LEAF_LIMIT];
-    pages_wanted = 8;
-    start(4, 2);
-    assert_int_equal(td_live(), OK);
-    assert_int_equal(td_destroy(&td), OK);
-    for (u32 leaf = 0; leaf < TDH_LEAF_LIMIT; leaf++)
-        counts[leaf] = soft_module_count(leaf);
-    end_check();
-    for (u32 leaf = 0; leaf < TDH_LEAF_LIMIT; leaf++)
-        for (u32 nth = 1; nth <= counts[leaf]; nth++)
-            if (nth <= 20 || nth == counts[leaf] / 2 || nth == counts[leaf])
-                nth_call_fails(leaf, nth, status);
-    pages_wanted = PAGES_ADDED;
-}
-
-static void every_call_is_refused_in_turn(void **state)
-{
-    (void)state;
-    every_call_is_made_to_fail("OPERAND_INVALID");
-}
-
-static void every_call_is_busy_in_turn(void **state)
-{
-    (void)state;
-    every_call_is_made_to_fail("OPERAND_BUSY");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -498,8 +428,6 @@ int main(void)
         cmocka_unit_test(a_vcpu_that_is_nowhere_needs_no_flush),
         cmocka_unit_test(a_corrupted_mirror_fails_its_audit),
         cmocka_unit_test(interrupted_cache_write_backs_are_resumed),
-        cmocka_unit_test(every_call_is_refused_in_turn),
-        cmocka_unit_test(every_call_is_busy_in_turn),
     };
     int failed = cmocka_run_group_tests_name("static PAMT", tests, NULL, NULL);
     environment_newer_module = true;

@@ -35,7 +35,11 @@ void soft_module_counts_clear(void)
 bool tdx_call(struct tdx_regs *regs)
 {
     counts[regs->gpr[GPR_RAX] & (TDH_LEAF_LIMIT - 1)]++;
+    static _Thread_local u32 depth; /* a guest may play another processor's VMM */
+    depth++;
     soft_dispatch(regs);
+    if (--depth == 0)
+        host_memory_close();
     return false;
 }
 

@@ -14,7 +14,7 @@ TDX_TEST_MACHINE := tests/tdx/environment.c boot/machine.c boot/lock.c mm/pages.
 TDX_TEST_FAKE := tests/tdx/fake_module.c tests/tdx/call_forms.c
 TDX_START := tdx/seamcall.c tdx/status.c tdx/module.c tdx/hardware.c tdx/platform.c \
              tdx/module_fields.c tdx/packages.c tdx/keys.c tdx/tdmr.c tdx/spans.c tdx/handover.c \
-             tdx/pamt.c tdx/pamt_audit.c mm/caches.c
+             tdx/pamt.c tdx/pamt_audit.c tdx/hidden_page.c mm/caches.c
 
 tdmr_TEST := tests/tdx/tdmr_test.c
 tdmr_SOURCES := $(TDX_START) $(TDX_TEST_MACHINE) $(TDX_TEST_FAKE)
@@ -47,6 +47,22 @@ SOFT_LIFE := $(TDX_START) $(TDX_LIFE) $(TDX_TEST_MACHINE) tests/tdx/soft_module.
 
 soft_life_TEST := tests/tdx/soft_life_test.c
 soft_life_SOURCES := $(SOFT_LIFE)
+
+HOST_TESTS += checker
+
+checker_TEST := tests/tdx/checker_test.c
+checker_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c
+
+HOST_TESTS += injected
+
+injected_TEST := tests/tdx/injected_test.c
+injected_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c
+
+# A page that was given away is touched.
+HOST_TESTS += given
+
+given_TEST := tests/tdx/given_test.c
+given_SOURCES := $(SOFT_LIFE)
 
 HOST_TESTS += pamt
 
@@ -82,3 +98,8 @@ SOFT_MRTD_SOURCES := tests/tdx/soft_mrtd.c $(SOFT_LIFE) tests/host/machine.c
 $(BUILD)/host/soft_mrtd: $(SOFT_MRTD_SOURCES:%.c=$(BUILD)/host/%.o)
 	@echo '  HOST  $@'
 	$(QUIET)$(HOSTCC) $(HOST_CFLAGS) $^ -o $@ -lpthread
+
+HOST_TSAN_TESTS += contention
+
+contention_TEST := tests/tdx/contention_test.c
+contention_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c tests/tdx/soft_locks.c

@@ -203,6 +203,10 @@ static void stop(const struct pages_stats *before)
     pages_statistics(&after);
     assert_int_equal(after.pages[PAGE_FREE] + after.pages[PAGE_PAMT], before->pages[PAGE_FREE]);
     assert_int_equal(keys_in_use(), 0);
+    struct broken_rules broken;
+    assert_true(tdx_broken_rules(&broken));
+    if (broken.sum)
+        fail_msg("rules broken %llu times:\n%s", (unsigned long long)broken.sum, host_log());
     environment_stop();
 }
 

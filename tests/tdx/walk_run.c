@@ -224,6 +224,8 @@ static void stop(const struct pages_stats *before)
                    (unsigned long long)before->pages[owner]);
     WALK_CHECK(NULL, host_hidden_pages() == after.pages[PAGE_PAMT], "pages stay hidden");
     WALK_CHECK(NULL, keys_in_use() == 0, "KeyIDs stay in use");
+    struct broken_rules broken;
+    WALK_CHECK(NULL, tdx_broken_rules(&broken) && broken.sum == 0, "the module's rules are broken");
     environment_stop();
 }
 

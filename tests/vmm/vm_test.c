@@ -271,6 +271,20 @@ const char *tdh_leaf_name(u32 leaf)
     return leaf == 2 ? "TDH.TWO" : "?";
 }
 
+static struct broken_rules broken_rules;
+static bool has_checker;
+
+bool tdx_broken_rules(struct broken_rules *broken)
+{
+    *broken = broken_rules;
+    return has_checker;
+}
+
+const char *tdx_rule_name(enum soft_rule rule)
+{
+    return rule == SOFT_RULE_KICK_MISSING ? "kick-missing" : "?";
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -409,6 +423,7 @@ static void the_last_line_says_why(void **state)
     assert_non_null(strstr(host_log(), "SEAMCALL TDH.TWO: 5, failed 2 (busy 1)\n"));
     assert_non_null(strstr(host_log(), "MRTD abab"));
     assert_non_null(strstr(host_log(), "audit: mirror and external table agree\n"));
+    assert_null(strstr(host_log(), "checker"));
     vm.td.mirror.stats.external_leaked = 3;
     last_line_is(&result, "tain: guest small ended: powered off; 3 pages were leaked\n", false);
     result.audit = ERR_STATE;
@@ -420,6 +435,23 @@ static void the_last_line_says_why(void **state)
     last_line_is(&result, "tain: guest small ended: triple fault\n", false);
     result.end = VM_END_BY_USER;
     last_line_is(&result, "tain: guest small ended: ended from the console\n", true);
+}
+
+static void broken_rules_are_told_by_name(void **state)
+{
+    (void)state;
+    struct vm_result result = {0};
+    assert_int_equal(vm_create(&vm, &config), OK);
+    assert_int_equal(vm_destroy(&vm), OK);
+    has_checker = true;
+    summary_print(&vm, &result);
+    assert_non_null(strstr(host_log(), "summary: checker: rules broken 0 times\n"));
+    broken_rules.sum = broken_rules.counts[SOFT_RULE_KICK_MISSING] = 2;
+    host_log_clear();
+    summary_print(&vm, &result);
+    assert_non_null(strstr(host_log(), "summary: checker: rules broken 2 times\n"
+                                       "summary: checker: kick-missing: 2\n"));
+    has_checker = false;
 }
 
 /* Of a TD nothing is made for it. */
@@ -506,6 +538,7 @@ int main(void)
         TEST(whatever_fails_nothing_is_left_behind),
         TEST(what_cannot_be_is_refused_in_one_line),
         TEST(the_last_line_says_why),
+        TEST(broken_rules_are_told_by_name),
         TEST(what_is_typed_during_the_build_is_kept),
         TEST(interrupts_go_to_their_vcpus),
         TEST(an_ordinary_vm_is_built_and_given_back),
