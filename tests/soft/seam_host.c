@@ -18,6 +18,25 @@
 #define TDCALL_BYTES 4
 #define SEGMENT_LONG (1u << 13)
 
+const struct soft_platform machine_modelled = {
+    .lp_count = 4,
+    .package_count = 1,
+    .physical_address_bits = 52,
+    .memory_address_bits = 46,
+    .gpa_bits = 52,
+    .keyid_bits = 6,
+    .shared_keyids = 32,
+    .private_keyids = 32,
+    .cmrs = {{0x100000, 0x6ff00000}, {0x100000000, 0x100000000}},
+    .cmr_count = 2,
+    .seam_base = 0x7e000000,
+    .seam_bytes = 32 * MIB,
+    .tsc_hz = 2000000000,
+    .xfam = ~0ull,
+    .family_model_stepping = 0x806f8,
+    .wbinvd_blocks = 4,
+};
+
 struct page {
     struct page *next;
     u64 frame;
