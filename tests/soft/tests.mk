@@ -44,3 +44,34 @@ accept_SOURCES := tests/soft/seam_host.c $(SOFT_SOURCES)
 HOST_TESTS += tdcall
 tdcall_TEST := tests/soft/tdcall_test.c
 tdcall_SOURCES := tests/soft/td_model.c tests/soft/seam_host.c $(SOFT_SOURCES)
+
+# Sequences of calls: a few, the same each time, as a host test; and as many as wanted with
+# libFuzzer, which keeps what it found worth keeping in build/fuzz/corpus.
+FUZZ_SOURCES := $(addprefix tests/soft/,fuzz_play.c fuzz_world.c fuzz_seed.c audit.c trace.c) \
+                tests/soft/seam_host.c $(SOFT_SOURCES)
+
+HOST_TESTS += fuzz
+fuzz_TEST := tests/soft/fuzz_test.c
+fuzz_SOURCES := $(FUZZ_SOURCES)
+
+FUZZ_CC := clang
+FUZZ_CFLAGS = $(HOST_CFLAGS) -fsanitize=fuzzer-no-link
+fuzz_objects = $(patsubst %.c,$(BUILD)/fuzz/%.o,$(1))
+SECONDS ?= 300
+
+$(BUILD)/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	@echo '  FUZZ  $@'
+	$(QUIET)$(FUZZ_CC) $(FUZZ_CFLAGS) -c $< -o $@
+
+$(BUILD)/fuzz/calls: $(call fuzz_objects,tests/soft/fuzz_main.c $(FUZZ_SOURCES) tests/host/machine.c)
+	@echo '  FUZZ  $@'
+	$(QUIET)$(FUZZ_CC) $(HOST_CFLAGS) -fsanitize=fuzzer $^ -o $@ -lpthread
+
+.PHONY: fuzz
+fuzz: $(BUILD)/fuzz/calls $(BUILD)/host/fuzz  ## calls in any order on the software module, audited (libFuzzer); SECONDS=300
+	@mkdir -p $(BUILD)/fuzz/corpus $(BUILD)/fuzz/seeds
+	@$(BUILD)/host/fuzz --seeds $(BUILD)/fuzz/seeds $(wildcard tests/soft/traces/*.trace)
+	$(BUILD)/fuzz/calls -max_total_time=$(SECONDS) -max_len=2048 -len_control=20 -timeout=20 \
+	    -print_final_stats=1 -artifact_prefix=$(BUILD)/fuzz/ \
+	    $(BUILD)/fuzz/corpus $(BUILD)/fuzz/seeds
