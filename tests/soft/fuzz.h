@@ -72,8 +72,9 @@ enum call_end fuzz_call(struct tdx_regs *regs);
 
 /* Bytes of operations that say exactly what a trace says. */
 enum fuzz_raw {
-    FUZZ_RAW_CALL = 0xe0, /* times (1), which registers (1), RAX (4), those registers (8 each) */
-    FUZZ_RAW_TDCALL,      /* the same */
+    FUZZ_RAW_CALL = 0xe0, /* which registers (1), RAX (4), those registers (8 each) */
+    FUZZ_RAW_REPEAT,      /* times less 1 (1), and the same */
+    FUZZ_RAW_TDCALL,      /* as FUZZ_RAW_CALL */
     FUZZ_RAW_EPT,         /* GPA (8), qualification (8) */
     FUZZ_RAW_EXIT,        /* reason (8), qualification (8) */
     FUZZ_RAW_WRITE,       /* address (8), value (8) */

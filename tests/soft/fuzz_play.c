@@ -280,9 +280,8 @@ static void range_play(struct reader *reader)
     }
 }
 
-static void raw_call_take(struct reader *reader, struct tdx_regs *regs, u64 *times)
+static void raw_call_take(struct reader *reader, struct tdx_regs *regs)
 {
-    *times = byte_take(reader) + 1;
     u8 given = byte_take(reader);
     memset(regs, 0, sizeof *regs);
     regs->gpr[GPR_RAX] = number_take(reader, 4);
@@ -304,17 +303,20 @@ static void raw_exit_play(struct reader *reader, bool is_violation)
 static void raw_play(struct reader *reader, enum fuzz_raw kind)
 {
     struct tdx_regs regs, again;
-    u64 times, address;
+    u64 times = 1, address;
     switch (kind) {
+    case FUZZ_RAW_REPEAT:
+        times = byte_take(reader) + 1;
+        [[fallthrough]];
     case FUZZ_RAW_CALL:
-        raw_call_take(reader, &again, &times);
+        raw_call_take(reader, &again);
         for (u64 i = 0; i < times; i++) {
             regs = again;
             seamcall_play(reader, &regs);
         }
         break;
     case FUZZ_RAW_TDCALL:
-        raw_call_take(reader, &regs, &times);
+        raw_call_take(reader, &regs);
         tdcall_play(reader, &regs);
         break;
     case FUZZ_RAW_EPT:

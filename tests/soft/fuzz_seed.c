@@ -22,12 +22,16 @@ static void put(struct writer *writer, u64 value, u32 len_bytes)
 
 static void put_call(struct writer *writer, const struct trace_command *command)
 {
-    u64 times = command->kind == TRACE_REPEAT ? command->times : 1;
+    u64 times = command->times < REPEATS_MAX ? command->times : REPEATS_MAX;
     u8 given = 0;
     for (u32 i = 0; i < TRACE_REGISTERS; i++)
         given |= (command->operands[i] != 0) << i;
-    put(writer, command->kind == TRACE_TDCALL ? FUZZ_RAW_TDCALL : FUZZ_RAW_CALL, 1);
-    put(writer, (times < REPEATS_MAX ? times : REPEATS_MAX) - 1, 1);
+    if (command->kind == TRACE_REPEAT) {
+        put(writer, FUZZ_RAW_REPEAT, 1);
+        put(writer, times - 1, 1);
+    } else {
+        put(writer, command->kind == TRACE_TDCALL ? FUZZ_RAW_TDCALL : FUZZ_RAW_CALL, 1);
+    }
     put(writer, given, 1);
     put(writer, command->rax, 4);
     for (u32 i = 0; i < TRACE_REGISTERS; i++)

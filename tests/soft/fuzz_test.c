@@ -29,7 +29,7 @@ static const char *const traces[] = {
     "tests/soft/traces/sept-1.trace",      "tests/soft/traces/sept-2.trace",
 };
 static u64 random_state = 1;
-static u32 runs = 8000;
+static u32 runs = 16000;
 static u8 seed_bytes[SEED_BYTES_MAX];
 
 static u32 draw(u32 below)
