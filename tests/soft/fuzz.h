@@ -69,6 +69,8 @@ u64 fuzz_page_take(void);
 bool fuzz_is_vmms(u64 address);
 /* Makes a call on the selected LP and keeps the world up to date. */
 enum call_end fuzz_call(struct tdx_regs *regs);
+/* The same, for its status alone; 0 where it ends in a guest. */
+u64 fuzz_answer(u64 rax, u64 rcx, u64 rdx, u64 r8, u64 r9);
 
 /* Bytes of operations that say exactly what a trace says. */
 enum fuzz_raw {

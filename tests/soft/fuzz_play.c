@@ -168,14 +168,14 @@ static u32 lp_now;
 
 static void lp_choose(u32 lp)
 {
-    lp_now = lp % machine_modelled.lp_count;
+    lp_now = lp % trace_platform.lp_count;
     machine_select_lp(lp_now);
 }
 
 /* The next LP, from this one on, that is inside a guest, or is not. */
 static bool lp_find(bool in_guest)
 {
-    for (u32 i = 0; i < machine_modelled.lp_count; i++, lp_choose(lp_now + 1))
+    for (u32 i = 0; i < trace_platform.lp_count; i++, lp_choose(lp_now + 1))
         if (machine_is_in_guest() == in_guest)
             return true;
     return false;

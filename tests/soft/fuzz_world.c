@@ -129,7 +129,7 @@ bool fuzz_is_vmms(u64 address)
 
 /* --- Calls that have to succeed ----------------------------------------------------------- */
 
-static u64 must(u64 rax, u64 rcx, u64 rdx, u64 r8, u64 r9)
+u64 fuzz_answer(u64 rax, u64 rcx, u64 rdx, u64 r8, u64 r9)
 {
     struct tdx_regs regs = {};
     regs.gpr[GPR_RAX] = rax;
@@ -137,10 +137,14 @@ static u64 must(u64 rax, u64 rcx, u64 rdx, u64 r8, u64 r9)
     regs.gpr[GPR_RDX] = rdx;
     regs.gpr[GPR_R8] = r8;
     regs.gpr[GPR_R9] = r9;
-    fuzz_call(&regs);
-    if (regs.gpr[GPR_RAX] & TDX_STATUS_ERROR)
-        panic("the fuzzer's world: leaf %lu answers %#lx", rax, regs.gpr[GPR_RAX]);
-    return regs.gpr[GPR_RDX];
+    return fuzz_call(&regs) == CALL_IN_GUEST ? 0 : regs.gpr[GPR_RAX];
+}
+
+static void must(u64 rax, u64 rcx, u64 rdx, u64 r8, u64 r9)
+{
+    u64 status = fuzz_answer(rax, rcx, rdx, r8, r9);
+    if (status & TDX_STATUS_ERROR)
+        panic("the fuzzer's world: leaf %lu answers %#lx", rax, status);
 }
 
 static void write(u64 address, u64 value)
@@ -153,7 +157,7 @@ static void bring_up(u64 flags)
     static const u64 info[] = {TDMR_BASE, 0x40000000, 0x10000000, 0x1000,     0x10001000,
                                0x2000,    0x10003000, 0x400000,   0x3f000000, 0x1000000};
     must(TDH_SYS_INIT, 0, 0, 0, 0);
-    for (u32 lp = 0; lp < machine_modelled.lp_count; lp++) {
+    for (u32 lp = 0; lp < trace_platform.lp_count; lp++) {
         machine_select_lp(lp);
         must(TDH_SYS_LP_INIT, 0, 0, 0, 0);
     }
@@ -235,7 +239,7 @@ static void ids_collect(u32 scope, u64 rax, u64 object)
 
 static struct machine_image *image_make(u64 features)
 {
-    struct soft_platform platform = machine_modelled;
+    struct soft_platform platform = trace_platform;
     platform.newer_features = features;
     machine_load(NULL);
     if (soft_install(&platform))
@@ -248,7 +252,7 @@ static void world_clear(const struct machine_image *image)
 {
     machine_load(image);
     memset(&fuzz_world, 0, sizeof fuzz_world);
-    if (!image && soft_install(&machine_modelled))
+    if (!image && soft_install(&trace_platform))
         panic("the fuzzer's platform is refused");
 }
 

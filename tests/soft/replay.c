@@ -286,7 +286,7 @@ int main(int argc, char **argv)
     }
     /* A panic of the module's ends the process: the answers before it are not to be lost. */
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
-    described = machine_modelled;
+    described = trace_platform;
     trace_play(is_echoed);
     if (ferror(stdin) || fflush(stdout) || ferror(stdout)) {
         fprintf(stderr, "replay: the trace was not read to its end, or the answers not written\n");

@@ -15,33 +15,10 @@
 #include "tdx/soft/system.h"
 #include "tests/soft/sparse_memory.h"
 
-#define TSC_START 1000000
-#define TSC_STEP 1000
-#define RANDOM_START 0x9e3779b97f4a7c15ull
-#define RANDOM_FACTOR 0xd1342543de82ef95ull
 #define STACK_BYTES (512 * 1024)
 #define VMCS_FIELDS_MAX 256
 #define TDCALL_BYTES 4
 #define SEGMENT_LONG (1u << 13)
-
-const struct soft_platform machine_modelled = {
-    .lp_count = 4,
-    .package_count = 1,
-    .physical_address_bits = 52,
-    .memory_address_bits = 46,
-    .gpa_bits = 52,
-    .keyid_bits = 6,
-    .shared_keyids = 32,
-    .private_keyids = 32,
-    .cmrs = {{0x100000, 0x6ff00000}, {0x100000000, 0x100000000}},
-    .cmr_count = 2,
-    .seam_base = 0x7e000000,
-    .seam_bytes = 32 * MIB,
-    .tsc_hz = 2000000000,
-    .xfam = ~0ull,
-    .family_model_stepping = 0x806f8,
-    .wbinvd_blocks = 4,
-};
 
 struct vmcs {
     struct vmcs *next;
@@ -141,6 +118,8 @@ bool seam_interrupt_is_pending(void)
     return lps[selected].interrupt;
 }
 
+#define TSC_START 1000000
+#define TSC_STEP 1000
 u64 seam_tsc(void)
 {
     return TSC_START + (tsc += TSC_STEP);
@@ -151,6 +130,8 @@ bool seam_guest_is_interrupted(void)
     return seam_interrupt_is_pending();
 }
 
+#define RANDOM_START 0x9e3779b97f4a7c15ull
+#define RANDOM_FACTOR 0xd1342543de82ef95ull
 bool seam_random(u64 *value)
 {
     random_state = (random_state ? random_state : RANDOM_START) * RANDOM_FACTOR;

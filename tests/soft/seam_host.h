@@ -8,9 +8,6 @@
 
 #include "tdx/soft/td.h"
 
-/* The platform of the traces. */
-extern const struct soft_platform machine_modelled;
-
 enum call_end {
     CALL_RETURNED, /* regs hold the answer */
     CALL_IN_GUEST,

@@ -54,6 +54,10 @@ HOST_TESTS += fuzz
 fuzz_TEST := tests/soft/fuzz_test.c
 fuzz_SOURCES := $(FUZZ_SOURCES)
 
+HOST_TESTS += refusals
+refusals_TEST := tests/soft/refusals_test.c
+refusals_SOURCES := tests/soft/fuzz_world.c tests/soft/trace.c tests/soft/seam_host.c $(SOFT_SOURCES)
+
 FUZZ_CC := clang
 FUZZ_CFLAGS = $(HOST_CFLAGS) -fsanitize=fuzzer-no-link
 fuzz_objects = $(patsubst %.c,$(BUILD)/fuzz/%.o,$(1))

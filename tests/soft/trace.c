@@ -34,6 +34,25 @@ static const struct directive {
 };
 static const struct directive seamcall = {"a call", TRACE_CALL, OPERANDS_OF_CALL};
 
+const struct soft_platform trace_platform = {
+    .lp_count = 4,
+    .package_count = 1,
+    .physical_address_bits = 52,
+    .memory_address_bits = 46,
+    .gpa_bits = 52,
+    .keyid_bits = 6,
+    .shared_keyids = 32,
+    .private_keyids = 32,
+    .cmrs = {{0x100000, 0x6ff00000}, {0x100000000, 0x100000000}},
+    .cmr_count = 2,
+    .seam_base = 0x7e000000,
+    .seam_bytes = 32 * MIB,
+    .tsc_hz = 2000000000,
+    .xfam = ~0ull,
+    .family_model_stepping = 0x806f8,
+    .wbinvd_blocks = 4,
+};
+
 struct words {
     char *word[WORDS_MAX];
     u32 count, next;

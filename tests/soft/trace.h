@@ -3,7 +3,10 @@
 #ifndef TESTS_SOFT_TRACE_H
 #define TESTS_SOFT_TRACE_H
 
-#include "tdx/abi/abi.h"
+#include "tdx/soft/soft.h"
+
+/* What traces are played on where they say nothing else. */
+extern const struct soft_platform trace_platform;
 
 #define TRACE_LINE_BYTES 1024
 #define TRACE_REGISTERS 8 /* RCX, RDX, R8 to R13 */
