@@ -16,17 +16,17 @@ LIMIT_S = 120
 # name: (file, old text, new text); the old text stands in the file exactly once.
 MUTANTS = {
     "map-publish-first": (
-        "mm/mirror.c", "    enum error error = hpa_is_none(request->source)\n",
-        "    slot_publish(slot, entry_of_leaf(page, request->level));\n"
+        "mm/mirror.c", "    enum error error = hpa_is_none(request.source)\n",
+        "    slot_publish(slot, entry_of_leaf(page, request.level));\n"
         "    atomic_fetch_or(slot, ENTRY_FROZEN);\n"
-        "    enum error error = hpa_is_none(request->source)\n"),
+        "    enum error error = hpa_is_none(request.source)\n"),
     "freeze-more": (
-        "mm/mirror.c", "&expected, old.raw | ENTRY_FROZEN))\n",
+        "mm/mirror_entry.h", "&expected, old.raw | ENTRY_FROZEN))\n",
         "&expected, old.raw | ENTRY_FROZEN | ENTRY_BLOCKED))\n"),
     "map-overwrite": (
-        "mm/mirror.c", "    slot_publish(slot, entry_of_leaf(page, request->level));\n",
+        "mm/mirror.c", "    slot_publish(slot, entry_of_leaf(page, request.level));\n",
         "    slot_publish(slot, absent);\n"
-        "    atomic_store(slot, entry_of_leaf(page, request->level).raw);\n"),
+        "    atomic_store(slot, entry_of_leaf(page, request.level).raw);\n"),
     "map-no-restore": (
         "mm/mirror.c", "        slot_publish(slot, absent);\n"
         "        page_cache_return(leaf_cache(request), page);\n",
