@@ -12,6 +12,7 @@
 
 #define OPERATIONS_MAX 4096
 #define AUDIT_EVERY 16
+#define FAULTS 8
 #define ODD 0xf0 /* an operand's byte from here on: not of the kind that the call wants */
 
 static const u8 argument_registers[] = {GPR_RCX, GPR_RDX, GPR_R8,  GPR_R9,
@@ -57,10 +58,12 @@ static u64 one_of(const u64 *list, u32 count, u8 byte)
     return count ? list[byte % count] : 0;
 }
 
-/* Level 1:0; one of eight entries in a row; the second 2 MiB or 1 GiB. */
+/* The last one again; or level 1:0, one of eight entries in a row, the second 2 MiB or 1 GiB. */
 static u64 gpa_of(struct reader *reader, u8 byte)
 {
     u32 level = byte & 3;
+    if (byte & 0x80)
+        return reader->gpa;
     u64 gpa = (u64)(byte >> 2 & 7) << (PAGE_SHIFT + TABLE_SHIFT * level);
     if (level == LEVEL_4K && byte & 0x20)
         gpa |= level_bytes(LEVEL_2M);
@@ -280,6 +283,38 @@ static void range_play(struct reader *reader)
     }
 }
 
+/* A page, or a table, is blocked and known to be in no TLB: what all that changes it wants. */
+static void block_play(struct reader *reader)
+{
+    struct tdx_regs regs = {};
+    u64 tdr = operand_take(reader, 't');
+    regs.gpr[GPR_RAX] = TDH_MEM_RANGE_BLOCK;
+    regs.gpr[GPR_RCX] = operand_take(reader, 'g');
+    regs.gpr[GPR_RDX] = tdr;
+    seamcall_play(reader, &regs);
+    regs.gpr[GPR_RAX] = TDH_MEM_TRACK;
+    regs.gpr[GPR_RCX] = tdr;
+    seamcall_play(reader, &regs);
+}
+
+/* A vCPU faults at one place, again and again, and is entered each time. */
+static void faults_play(struct reader *reader)
+{
+    struct guest_exit exit = {.reason = EXIT_EPT_VIOLATION, .qualification = EPT_VIOLATION_WRITE};
+    u64 tdvpr, tdr;
+    exit.address = operand_take(reader, 'g') & ~TDX_GPA_LEVEL_MASK;
+    for (u32 i = 0; i < FAULTS && lp_find(true); i++) {
+        struct tdx_regs regs = {};
+        machine_guest_of(lp_now, &tdvpr, &tdr);
+        exit_play(reader, &exit);
+        if (machine_is_in_guest())
+            return;
+        regs.gpr[GPR_RAX] = TDH_VP_ENTER;
+        regs.gpr[GPR_RCX] = tdvpr;
+        seamcall_play(reader, &regs);
+    }
+}
+
 static void raw_call_take(struct reader *reader, struct tdx_regs *regs)
 {
     u8 given = byte_take(reader);
@@ -344,6 +379,8 @@ enum event {
     EVENT_PARAMS,
     EVENT_GUEST_REGISTER,
     EVENT_RANGE,
+    EVENT_BLOCK,
+    EVENT_FAULTS,
     EVENTS,
 };
 
@@ -379,8 +416,14 @@ static void event_play(struct reader *reader, enum event event)
         if (lp_find(true))
             machine_guest_registers()->gpr[byte % GPR_COUNT] = operand_take(reader, 'm');
         break;
-    default:
+    case EVENT_RANGE:
         range_play(reader);
+        break;
+    case EVENT_BLOCK:
+        block_play(reader);
+        break;
+    default:
+        faults_play(reader);
         break;
     }
 }
@@ -403,6 +446,14 @@ static void operation_play(struct reader *reader)
     } else {
         event_play(reader, (enum event)(kind - ARRAY_LENGTH(tdcalls)));
     }
+}
+
+const char *__asan_default_options(void);
+
+/* A guest's stack is cleared at each switch: by hand, for mapping pages anew takes far longer. */
+const char *__asan_default_options(void)
+{
+    return "clear_shadow_mmap_threshold=1048576";
 }
 
 /* --- A run -------------------------------------------------------------------------------- */
