@@ -269,7 +269,7 @@ check:  ## lint, host tests, traces, the model and emulator cases; the last line
 model:  ## check the Spin model of the mirror, its states and its mutants
 	@.ci/packages
 	@$(PYTHON) tests/model.py
-mutants:  ## break the mirror rule by rule: a host test must fail each time
+mutants:  ## break the mirror and the software module: a host test must fail each time
 	@$(PYTHON) tests/mutants.py
 lint:  ## floors, headers, formatting, names; warnings are errors with GCC and Clang
 	@$(PYTHON) tests/lint/lint.py --cc "$(CC)" --flags "$(LINT_CFLAGS)" --efi-flags "$(EFI_CFLAGS)"

@@ -1,29 +1,32 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Breaks the mirror on purpose, one rule at a time, in a copy under build/mutants, and demands
-that a host test fails. Arguments: names of mutants; none: all of them."""
+"""Breaks the mirror, and the software module, on purpose, one rule at a time, in a copy under
+build/mutants, and demands that a host test fails. Arguments: names of mutants, or mirror or soft
+for all of one; none: all of them."""
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 
-TESTS = [os.path.join("build", "host", name)
-         for name in ("mirror", "mirror_failures", "mirror_enumerated", "history", "td", "enter")]
+TESTS = {name: [os.path.join("build", "host", name)]
+         for name in ("mirror", "mirror_failures", "mirror_enumerated", "history", "td", "enter")}
+LIMIT_S = 120
 
 # name: (file, old text, new text); the old text stands in the file exactly once.
 MUTANTS = {
     "map-publish-first": (
-        "mm/mirror.c", "    enum error error = hpa_is_none(request->source)\n",
-        "    slot_publish(slot, entry_of_leaf(page, request->level));\n"
+        "mm/mirror.c", "    enum error error = hpa_is_none(request.source)\n",
+        "    slot_publish(slot, entry_of_leaf(page, request.level));\n"
         "    atomic_fetch_or(slot, ENTRY_FROZEN);\n"
-        "    enum error error = hpa_is_none(request->source)\n"),
+        "    enum error error = hpa_is_none(request.source)\n"),
     "freeze-more": (
-        "mm/mirror.c", "&expected, old.raw | ENTRY_FROZEN))\n",
+        "mm/mirror_entry.h", "&expected, old.raw | ENTRY_FROZEN))\n",
         "&expected, old.raw | ENTRY_FROZEN | ENTRY_BLOCKED))\n"),
     "map-overwrite": (
-        "mm/mirror.c", "    slot_publish(slot, entry_of_leaf(page, request->level));\n",
+        "mm/mirror.c", "    slot_publish(slot, entry_of_leaf(page, request.level));\n",
         "    slot_publish(slot, absent);\n"
-        "    atomic_store(slot, entry_of_leaf(page, request->level).raw);\n"),
+        "    atomic_store(slot, entry_of_leaf(page, request.level).raw);\n"),
     "map-no-restore": (
         "mm/mirror.c", "        slot_publish(slot, absent);\n"
         "        page_cache_return(leaf_cache(request), page);\n",
@@ -79,42 +82,88 @@ MUTANTS = {
 }
 
 
-def mutant_is_caught(name):
-    """What caught it, or None."""
-    path, old, new = MUTANTS[name]
-    with open(path, encoding="utf-8") as source:
-        text = source.read()
-    if text.count(old) != 1:
-        sys.exit("mutants: %s: the text to change is %d times in %s"
-                 % (name, text.count(old), path))
-    folder = os.path.join("build", "mutants", name)
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(".", folder, symlinks=True, ignore=shutil.ignore_patterns("build", ".git"))
-    with open(os.path.join(folder, path), "w", encoding="utf-8") as source:
-        source.write(text.replace(old, new))
-    built = subprocess.run(["make", "-s", "-j2", *TESTS], cwd=folder, text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if built.returncode:
-        sys.exit("mutants: %s does not build:\n%s" % (name, built.stdout))
-    for test in TESTS:
-        try:
-            status = subprocess.run([os.path.abspath(os.path.join(folder, test))], cwd=folder,
-                                    timeout=60, stdout=subprocess.DEVNULL,
-                                    stderr=subprocess.DEVNULL).returncode
-        except subprocess.TimeoutExpired:
-            status = "time-out"
-        if status:
-            return "%s: %s" % (os.path.basename(test), status)
-    return None
+def soft_module():
+    spec = importlib.util.spec_from_file_location("soft_mutants", "tests/soft/mutants.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Copy:
+    """The tree, built once; each mutant builds what it changes, and is undone."""
+
+    def __init__(self, area, tests):
+        self.folder = os.path.join("build", "mutants", area)
+        self.tests = tests
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(".", self.folder, symlinks=True,
+                        ignore=shutil.ignore_patterns("build", ".git", "__pycache__"))
+        self.build(area)
+        caught = self.failing_test()
+        if caught:
+            sys.exit("mutants: %s fails with nothing broken" % caught)
+
+    def build(self, what):
+        targets = [word for command in self.tests.values() for word in command
+                   if word.startswith("build/host/")]
+        built = subprocess.run(["make", "-s", "-j2", *targets], cwd=self.folder, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        if built.returncode:
+            sys.exit("mutants: %s does not build:\n%s" % (what, built.stdout))
+
+    def failing_test(self):
+        for name, command in self.tests.items():
+            try:
+                status = subprocess.run(command, cwd=self.folder, timeout=LIMIT_S, check=False,
+                                        stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL).returncode
+            except subprocess.TimeoutExpired:
+                status = "time-out"
+            if status:
+                return "%s: %s" % (name, status)
+        return None
+
+    def caught_by(self, name, edits):
+        before = {}
+        for path, old, new in edits:
+            full = os.path.join(self.folder, path)
+            with open(full, encoding="utf-8") as source:
+                text = source.read()
+            before.setdefault(full, text)
+            if text.count(old) != 1:
+                sys.exit("mutants: %s: the text to change is %d times in %s"
+                         % (name, text.count(old), path))
+            with open(full, "w", encoding="utf-8") as source:
+                source.write(text.replace(old, new))
+        self.build(name)
+        caught = self.failing_test()
+        for full, text in before.items():
+            with open(full, "w", encoding="utf-8") as source:
+                source.write(text)
+        return caught
+
+
+def edits_of(mutant):
+    return mutant if isinstance(mutant[0], tuple) else (mutant,)
 
 
 def main():
-    failed = 0
-    for name in sys.argv[1:] or MUTANTS:
-        caught = mutant_is_caught(name)
-        failed += caught is None
-        print("%s: %s" % (name, "caught by " + caught if caught else "SURVIVES"), flush=True)
-    return 1 if failed else 0
+    soft = soft_module()
+    areas = {"mirror": (TESTS, MUTANTS), "soft": (soft.TESTS, soft.MUTANTS)}
+    wanted = sys.argv[1:] or list(areas)
+    unknown = set(wanted) - set(areas) - set(MUTANTS) - set(soft.MUTANTS)
+    if unknown:
+        sys.exit("mutants: there is no %s" % ", ".join(sorted(unknown)))
+    survived = 0
+    for area, (tests, mutants) in areas.items():
+        names = [name for name in mutants if area in wanted or name in wanted]
+        copy = Copy(area, tests) if names else None
+        for name in names:
+            caught = copy.caught_by(name, edits_of(mutants[name]))
+            survived += caught is None
+            print("%s: %s" % (name, "caught by " + caught if caught else "SURVIVES"), flush=True)
+    print("mutants: %d survive" % survived)
+    return 1 if survived else 0
 
 
 if __name__ == "__main__":

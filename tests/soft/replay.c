@@ -1,77 +1,113 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * replay < NAME.trace: makes the calls of a trace on the software module and prints the answers,
- * one line a call, in the language of the conformance traces.
+ * replay [-e] < NAME.trace: makes the calls of a trace on the software module and prints the
+ * answers, one line a call. -e prints each line of the trace before its answer, after "> ".
+ *
+ * A line that is not of the language ends it with status 2 and a line on standard error that says
+ * which; the answers to what precedes it have been printed.
  */
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "boot/vmx.h"
 #include "tdx/soft/sha384.h"
 #include "tdx/soft/soft.h"
+#include "tests/host/machine.h"
 #include "tests/soft/seam_host.h"
+#include "tests/soft/trace.h"
 
-#define WORDS_MAX 16
-#define LINE_BYTES 1024
+#define STATUS_USAGE 2
+#define STATUS_DAMAGED 2
+#define STATUS_NOT_WRITTEN 1
 
-static struct soft_platform modelled = {
-    .lp_count = 4,
-    .package_count = 1,
-    .physical_address_bits = 52,
-    .memory_address_bits = 46,
-    .gpa_bits = 52,
-    .keyid_bits = 6,
-    .shared_keyids = 32,
-    .private_keyids = 32,
-    .cmrs = {{0x100000, 0x6ff00000}, {0x100000000, 0x100000000}},
-    .cmr_count = 2,
-    .seam_base = 0x7e000000,
-    .seam_bytes = 32 * MIB,
-    .tsc_hz = 2000000000,
-    .xfam = ~0ull,
-    .family_model_stepping = 0x806f8,
-    .wbinvd_blocks = 4,
-};
+static struct soft_platform described;
 static bool is_installed;
+static u32 line_number;
+
+__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...)
+{
+    va_list arguments;
+    fflush(stdout);
+    fprintf(stderr, "replay: line %u: ", line_number);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "\n");
+    exit(STATUS_DAMAGED);
+}
 
 static void install(void)
 {
     if (is_installed)
         return;
-    for (u32 i = 0; i < modelled.lp_count; i++)
-        modelled.lp_package[i] = i * modelled.package_count / modelled.lp_count;
-    if (soft_install(&modelled)) {
-        fprintf(stderr, "replay: the platform of the trace is refused\n");
-        exit(2);
+    for (u32 i = 0; i < described.lp_count && i < CPU_MAX; i++)
+        described.lp_package[i] = i * described.package_count / described.lp_count;
+    if (soft_install(&described)) {
+        /* The module's log says what is wrong after its last colon. */
+        const char *reason = strrchr(host_log(), ':');
+        fail("no such platform%.*s", (int)strcspn(reason, "\n"), reason);
     }
     is_installed = true;
 }
 
-static u64 number(const char *word)
+/* The bytes of memory from an address to the end of its page, or of the range. */
+static u8 *span_at(u64 address, u64 left, u64 *len_bytes)
 {
-    return strtoull(word, NULL, 16);
-}
-static u64 decimal(const char *word)
-{
-    return strtoull(word, NULL, 10);
-}
-
-static u8 *memory_at(u64 address)
-{
-    return (u8 *)seam_page(address & ~PAGE_MASK) + (address & PAGE_MASK);
+    u64 offset = address & PAGE_MASK;
+    *len_bytes = PAGE_BYTES - offset < left ? PAGE_BYTES - offset : left;
+    return (u8 *)seam_page(address - offset) + offset;
 }
 
-static const u8 argument_registers[] = {GPR_RCX, GPR_RDX, GPR_R8,  GPR_R9,
-                                        GPR_R10, GPR_R11, GPR_R12, GPR_R13};
-
-static void registers_take(struct tdx_regs *regs, char **words, u32 count)
+static void memory_fill(u64 address, u64 len_bytes, u64 value)
 {
-    char *version = strchr(words[0], ':');
-    regs->gpr[GPR_RAX] = number(words[0]) | (version ? number(version + 1) << 16 : 0);
-    for (u32 i = 0; i < sizeof argument_registers; i++)
-        regs->gpr[argument_registers[i]] = i + 1 < count ? number(words[i + 1]) : 0;
+    u64 done = 0, span_bytes;
+    for (; done < len_bytes; done += span_bytes) {
+        u8 *span = span_at(address + done, len_bytes - done, &span_bytes);
+        for (u64 i = 0; i < span_bytes; i++)
+            span[i] = (u8)(value >> 8 * ((done + i) % sizeof value));
+    }
+}
+
+static u64 memory_read(u64 address)
+{
+    u64 value = 0, span_bytes;
+    for (u64 done = 0; done < sizeof value; done += span_bytes) {
+        const u8 *span = span_at(address + done, sizeof value - done, &span_bytes);
+        memcpy((u8 *)&value + done, span, span_bytes);
+    }
+    return value;
+}
+
+static bool memory_is_zero(u64 address, u64 len_bytes)
+{
+    u64 span_bytes;
+    for (u64 done = 0; done < len_bytes; done += span_bytes) {
+        const u8 *span = span_at(address + done, len_bytes - done, &span_bytes);
+        for (u64 i = 0; i < span_bytes; i++)
+            if (span[i])
+                return false;
+    }
+    return true;
+}
+
+static void memory_sha_print(u64 address, u64 len_bytes)
+{
+    struct sha384 sha;
+    u8 digest[SHA384_BYTES];
+    u64 span_bytes;
+    sha384_start(&sha);
+    for (u64 done = 0; done < len_bytes; done += span_bytes) {
+        const u8 *span = span_at(address + done, len_bytes - done, &span_bytes);
+        sha384_update(&sha, span, span_bytes);
+    }
+    sha384_finish(&sha, digest);
+    for (u32 i = 0; i < sizeof digest; i++)
+        printf("%02x", digest[i]);
+    printf("\n");
 }
 
 static void registers_print(const char *prefix, const struct tdx_regs *regs)
@@ -82,17 +118,17 @@ static void registers_print(const char *prefix, const struct tdx_regs *regs)
         prefix, g[GPR_RAX], g[GPR_RCX], g[GPR_RDX], g[GPR_R8], g[GPR_R9], g[GPR_R10], g[GPR_R11]);
 }
 
-static void seamcall(char **words, u32 count, u64 times)
+static void seamcall_play(const struct trace_command *command)
 {
-    if (machine_is_in_guest()) {
-        printf("ERR lp is in TD: use td/exit/ept first\n");
-        return;
-    }
     struct tdx_regs regs = {0};
     enum call_end end = CALL_RETURNED;
-    for (u64 i = 0; i < times; i++) {
+    for (u64 i = 0; i < (command->kind == TRACE_REPEAT ? command->times : 1); i++) {
+        if (machine_is_in_guest()) {
+            printf("ERR lp is in TD: use td/exit/ept first\n");
+            return;
+        }
         memset(&regs, 0, sizeof regs);
-        registers_take(&regs, words, count);
+        trace_registers(command, &regs);
         end = machine_seamcall(&regs);
     }
     if (end == CALL_IN_GUEST)
@@ -101,122 +137,160 @@ static void seamcall(char **words, u32 count, u64 times)
         registers_print("", &regs);
 }
 
-static void guest_act(char **words, u32 count)
+static void guest_play(const struct trace_command *command)
 {
+    struct guest_exit exit = {.reason = EXIT_TDCALL};
+    struct tdx_regs regs;
     if (!machine_is_in_guest()) {
         printf("ERR lp not in TD\n");
         return;
     }
-    struct guest_exit exit = {.reason = EXIT_TDCALL};
-    if (!strcmp(words[0], "td")) {
-        registers_take(machine_guest_registers(), words + 1, count - 1);
-    } else if (!strcmp(words[0], "ept")) {
-        exit = (struct guest_exit){EXIT_EPT_VIOLATION, number(words[2]), number(words[1])};
-    } else {
-        exit = (struct guest_exit){(u32)decimal(words[1]), number(words[2]), 0};
-    }
-    struct tdx_regs regs;
+    if (command->kind == TRACE_TDCALL)
+        trace_registers(command, machine_guest_registers());
+    else if (command->kind == TRACE_EPT_VIOLATION)
+        exit = (struct guest_exit){EXIT_EPT_VIOLATION, command->operands[1], command->operands[0]};
+    else
+        exit = (struct guest_exit){(u32)command->operands[0], command->operands[1], 0};
     if (machine_guest_exit(&exit, &regs) == CALL_IN_GUEST)
         registers_print("td ", machine_guest_registers());
     else
         registers_print("vmm ", &regs);
 }
 
-static void memory_sha(u64 address, u64 len_bytes)
+static void lp_select(u64 lp)
 {
-    struct sha384 sha;
-    u8 digest[SHA384_BYTES];
-    sha384_start(&sha);
-    for (u64 at = 0; at < len_bytes; at += 8)
-        sha384_update(&sha, memory_at(address + at), 8);
-    sha384_finish(&sha, digest);
-    for (u32 i = 0; i < sizeof digest; i++)
-        printf("%02x", digest[i]);
-    printf("\n");
+    if (lp >= described.lp_count)
+        fail("the platform has no processor %" PRIu64, lp);
+    machine_select_lp((u32)lp);
 }
 
-static bool memory_command(char **words)
+static void platform_set(const struct trace_command *command)
 {
-    u64 address = number(words[1]);
-    if (!strcmp(words[0], "w")) {
-        *(u64 *)memory_at(address) = number(words[2]);
-    } else if (!strcmp(words[0], "fill")) {
-        u64 value = number(words[3]);
-        for (u64 at = 0; at < number(words[2]); at += 8)
-            *(u64 *)memory_at(address + at) = value;
-    } else if (!strcmp(words[0], "r")) {
-        printf("%" PRIx64 "\n", *(u64 *)memory_at(address));
-    } else if (!strcmp(words[0], "zeros")) {
-        bool zero = true;
-        for (u64 at = 0; at < number(words[2]); at += 8)
-            zero = zero && !*(u64 *)memory_at(address + at);
-        printf("%d\n", zero);
-    } else if (!strcmp(words[0], "sha")) {
-        memory_sha(address, number(words[2]));
-    } else {
-        return false;
-    }
-    return true;
-}
-
-static bool platform_command(char **words)
-{
-    if (!strcmp(words[0], "cmr")) {
-        u32 index = (u32)decimal(words[1]);
-        modelled.cmrs[index] = (struct tdx_cmr){number(words[2]), number(words[3])};
-        if (index >= modelled.cmr_count)
-            modelled.cmr_count = index + 1;
-        return true;
-    }
-    if (strcmp(words[0], "cfg"))
-        return false;
-    static const struct {
+    const struct {
         const char *key;
         u32 *value;
     } keys[] = {
-        {"nlps", &modelled.lp_count},        {"npkgs", &modelled.package_count},
-        {"keyidbits", &modelled.keyid_bits}, {"nmktme", &modelled.shared_keyids},
-        {"ntdx", &modelled.private_keyids},  {"wb", &modelled.wbinvd_blocks},
+        {"nlps", &described.lp_count},        {"npkgs", &described.package_count},
+        {"keyidbits", &described.keyid_bits}, {"nmktme", &described.shared_keyids},
+        {"ntdx", &described.private_keyids},  {"wb", &described.wbinvd_blocks},
     };
     for (u32 i = 0; i < ARRAY_LENGTH(keys); i++)
-        if (!strcmp(words[1], keys[i].key))
-            *keys[i].value = (u32)decimal(words[2]);
+        if (!strcmp(command->key, keys[i].key)) {
+            if (command->operands[0] > UINT32_MAX)
+                fail("%s is no 32-bit number", command->key);
+            *keys[i].value = (u32)command->operands[0];
+            return;
+        }
+    fail("the platform has no \"%s\"", command->key);
+}
+
+static void cmr_set(const struct trace_command *command)
+{
+    u64 index = command->operands[0];
+    if (index >= TDX_CMR_MAX)
+        fail("convertible ranges are 0 to %u", TDX_CMR_MAX - 1);
+    described.cmrs[index] = (struct tdx_cmr){command->operands[1], command->operands[2]};
+    if (index >= described.cmr_count)
+        described.cmr_count = (u32)index + 1;
+}
+
+static bool platform_play(const struct trace_command *command)
+{
+    if (command->kind != TRACE_PLATFORM && command->kind != TRACE_CMR)
+        return false;
+    if (is_installed)
+        fail("the platform is described before the first other line");
+    if (command->kind == TRACE_CMR)
+        cmr_set(command);
+    else
+        platform_set(command);
     return true;
 }
 
-static void line_play(char **words, u32 count)
+static void command_play(const struct trace_command *command)
 {
-    if (platform_command(words))
+    const u64 *operands = command->operands;
+    if (command->kind == TRACE_NOTHING || platform_play(command))
         return;
     install();
-    if (!strcmp(words[0], "lp"))
-        machine_select_lp((u32)decimal(words[1]));
-    else if (!strcmp(words[0], "intr"))
-        machine_set_interrupt(decimal(words[1]));
-    else if (!strcmp(words[0], "td") || !strcmp(words[0], "ept") || !strcmp(words[0], "exit"))
-        guest_act(words, count);
-    else if (!strcmp(words[0], "rep"))
-        seamcall(words + 2, count - 2, decimal(words[1]));
-    else if (!memory_command(words))
-        seamcall(words, count, 1);
+    switch (command->kind) {
+    case TRACE_LP:
+        lp_select(operands[0]);
+        break;
+    case TRACE_INTERRUPT:
+        if (operands[0] > 1)
+            fail("intr is 0 or 1");
+        machine_set_interrupt(operands[0]);
+        break;
+    case TRACE_WRITE:
+        memory_fill(operands[0], sizeof(u64), operands[1]);
+        break;
+    case TRACE_FILL:
+        memory_fill(operands[0], operands[1], operands[2]);
+        break;
+    case TRACE_READ:
+        printf("%" PRIx64 "\n", memory_read(operands[0]));
+        break;
+    case TRACE_ZEROS:
+        printf("%d\n", memory_is_zero(operands[0], operands[1]));
+        break;
+    case TRACE_SHA:
+        memory_sha_print(operands[0], operands[1]);
+        break;
+    case TRACE_CALL:
+    case TRACE_REPEAT:
+        seamcall_play(command);
+        break;
+    default:
+        guest_play(command);
+        break;
+    }
 }
 
-int main(void)
+static void line_play(char *line, bool is_echoed)
 {
-    char line[LINE_BYTES];
-    while (fgets(line, sizeof line, stdin)) {
-        char *comment = strchr(line, '#'), *words[WORDS_MAX] = {0};
-        u32 count = 0;
-        if (comment)
-            *comment = 0;
-        for (char *word = strtok(line, " \t\r\n"); word && count < WORDS_MAX;
-             word = strtok(NULL, " \t\r\n"))
-            words[count++] = word;
-        for (u32 i = count; i < WORDS_MAX; i++)
-            words[i] = "0";
-        if (count)
-            line_play(words, count);
-        fflush(stdout);
+    char error[TRACE_ERROR_BYTES];
+    struct trace_command command;
+    line[strcspn(line, "\r\n")] = 0;
+    if (is_echoed)
+        printf(">%s%s\n", *line ? " " : "", line);
+    if (!trace_parse(line, &command, error))
+        fail("%s", error);
+    command_play(&command);
+}
+
+static void trace_play(bool is_echoed)
+{
+    static char *line;
+    size_t capacity = 0;
+    ssize_t len;
+    for (line_number = 1; (len = getline(&line, &capacity, stdin)) >= 0; line_number++) {
+        if (len > TRACE_LINE_BYTES)
+            fail("over %d bytes", TRACE_LINE_BYTES);
+        if (strlen(line) != (size_t)len)
+            fail("a NUL byte in it");
+        line_play(line, is_echoed);
+    }
+    free(line);
+}
+
+int main(int argc, char **argv)
+{
+    bool is_echoed = false;
+    int option;
+    while ((option = getopt(argc, argv, "e")) == 'e')
+        is_echoed = true;
+    if (option != -1 || optind < argc) {
+        fprintf(stderr, "usage: replay [-e] < NAME.trace\n");
+        return STATUS_USAGE;
+    }
+    /* A panic of the module's ends the process: the answers before it are not to be lost. */
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+    described = trace_platform;
+    trace_play(is_echoed);
+    if (ferror(stdin) || fflush(stdout) || ferror(stdout)) {
+        fprintf(stderr, "replay: the trace was not read to its end, or the answers not written\n");
+        return STATUS_NOT_WRITTEN;
     }
     return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/soft/seam_host.h"
 
+#include <sanitizer/asan_interface.h>
 #include <stdlib.h>
 #include <string.h>
 #include <ucontext.h>
@@ -11,19 +12,14 @@
 #include "boot/x86.h"
 #include "tdx/soft/objects.h"
 #include "tdx/soft/processor.h"
+#include "tdx/soft/system.h"
+#include "tests/soft/sparse_memory.h"
 
-#define PAGE_BUCKETS 65536
 #define STACK_BYTES (512 * 1024)
 #define VMCS_FIELDS_MAX 256
 #define TDCALL_BYTES 4
 #define SEGMENT_LONG (1u << 13)
 #define SEGMENT_32_BIT (1u << 14)
-
-struct page {
-    struct page *next;
-    u64 frame;
-    u8 bytes[PAGE_BYTES];
-};
 
 struct vmcs {
     struct vmcs *next;
@@ -44,9 +40,9 @@ static struct lp {
     u8 *stack;
 } lps[CPU_MAX];
 
-static struct page *pages[PAGE_BUCKETS];
 static struct vmcs *vmcs_all;
 static u32 selected;
+static u64 tsc, random_state;
 
 void machine_select_lp(u32 lp)
 {
@@ -65,20 +61,53 @@ struct tdx_regs *machine_guest_registers(void)
     return &lps[selected].guest;
 }
 
-void *seam_page(u64 address)
+bool machine_guest_of(u32 lp, u64 *tdvpr, u64 *tdr)
 {
-    u64 frame = platform_address(address) >> PAGE_SHIFT;
-    struct page **bucket = &pages[frame % PAGE_BUCKETS];
-    for (struct page *page = *bucket; page; page = page->next)
-        if (page->frame == frame)
-            return page->bytes;
-    struct page *page = calloc(1, sizeof *page);
-    if (!page)
-        panic("no memory for page %#llx", (unsigned long long)address);
-    page->frame = frame;
-    page->next = *bucket;
-    *bucket = page;
-    return page->bytes;
+    if (!lps[lp].is_in_guest)
+        return false;
+    *tdvpr = lps[lp].vcpu->tdvpr;
+    *tdr = lps[lp].vcpu->owner_tdr;
+    return true;
+}
+
+struct machine_image {
+    struct memory *memory;
+    struct system system;
+};
+
+struct machine_image *machine_save(void)
+{
+    struct machine_image *image = malloc(sizeof *image);
+    ASSERT(image && !vmcs_all);
+    image->memory = memory_save();
+    image->system = soft_system;
+    return image;
+}
+
+/* A guest that was left inside is forgotten: the next one starts on the same stack. */
+static void lp_reset(struct lp *lp)
+{
+    u8 *stack = lp->stack;
+    if (stack)
+        ASAN_UNPOISON_MEMORY_REGION(stack, STACK_BYTES);
+    memset(lp, 0, sizeof *lp);
+    lp->stack = stack;
+}
+
+void machine_load(const struct machine_image *image)
+{
+    for (u32 i = 0; i < CPU_MAX; i++)
+        lp_reset(&lps[i]);
+    while (vmcs_all) {
+        struct vmcs *vmcs = vmcs_all;
+        vmcs_all = vmcs->next;
+        free(vmcs);
+    }
+    selected = 0;
+    tsc = random_state = 0;
+    memory_load(image ? image->memory : NULL);
+    if (image)
+        soft_system = image->system;
 }
 
 u32 seam_lp(void)
@@ -90,7 +119,9 @@ bool seam_interrupt_is_pending(void)
     return lps[selected].interrupt;
 }
 
-static u64 tsc_now = 1000000, misc_enable_now, tsc_adjust_now;
+#define TSC_START 1000000
+#define TSC_STEP 1000
+static u64 misc_enable_now, tsc_adjust_now;
 
 void machine_set_msrs(u64 misc_enable, u64 tsc_adjust)
 {
@@ -98,14 +129,14 @@ void machine_set_msrs(u64 misc_enable, u64 tsc_adjust)
     tsc_adjust_now = tsc_adjust;
 }
 
-void machine_set_tsc(u64 tsc)
+void machine_set_tsc(u64 value)
 {
-    tsc_now = tsc;
+    tsc = value - TSC_START;
 }
 
 u64 seam_tsc(void)
 {
-    return tsc_now += 1000;
+    return TSC_START + (tsc += TSC_STEP);
 }
 
 bool seam_guest_is_interrupted(void)
@@ -113,10 +144,12 @@ bool seam_guest_is_interrupted(void)
     return seam_interrupt_is_pending();
 }
 
+#define RANDOM_START 0x9e3779b97f4a7c15ull
+#define RANDOM_FACTOR 0xd1342543de82ef95ull
 bool seam_random(u64 *value)
 {
-    static u64 state = 0x9e3779b97f4a7c15;
-    *value = state *= 0xd1342543de82ef95;
+    random_state = (random_state ? random_state : RANDOM_START) * RANDOM_FACTOR;
+    *value = random_state;
     return true;
 }
 

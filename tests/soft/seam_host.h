@@ -20,6 +20,15 @@ bool machine_is_in_guest(void);
 void machine_set_msrs(u64 misc_enable, u64 tsc_adjust);
 void machine_set_tsc(u64 tsc);
 
+/* The guest that an LP is in: its vCPU and TD by their pages. False if it is in none. */
+bool machine_guest_of(u32 lp, u64 *tdvpr, u64 *tdr);
+
+/* Memory and module as they are, while there is no vCPU; and back to that, in no guest. Null: to a
+ * machine with nothing in its memory, and no module. */
+struct machine_image;
+struct machine_image *machine_save(void);
+void machine_load(const struct machine_image *image);
+
 /* A SEAMCALL on the selected LP. */
 enum call_end machine_seamcall(struct tdx_regs *regs);
 /* The guest's registers as the driver of the guest sees them. */
