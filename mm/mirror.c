@@ -252,15 +252,15 @@ bool leaf_cursor_find(struct leaf_cursor *cursor)
         if (entry_is_present(entry)) /* a table, met by stepping along the one above */
             cursor->slot = NULL;
         else
-            leaf_cursor_step(cursor);
+            leaf_cursor_step(cursor, 1);
     }
     return false;
 }
 
-void leaf_cursor_step(struct leaf_cursor *cursor)
+void leaf_cursor_step(struct leaf_cursor *cursor, u32 count)
 {
     u64 pages = level_pages(cursor->level);
-    cursor->frame = gfn(align_down(cursor->frame.raw, pages) + pages);
+    cursor->frame = gfn(align_down(cursor->frame.raw, pages) + count * pages);
     /* At its table's end the next entry is somewhere else. */
-    cursor->slot = level_index(cursor->frame, cursor->level) ? cursor->slot + 1 : NULL;
+    cursor->slot = level_index(cursor->frame, cursor->level) ? cursor->slot + count : NULL;
 }

@@ -144,7 +144,7 @@ struct leaf_cursor {
 
 /* Goes on to the first leaf at or after `frame`; false: there is none before `end`. */
 bool leaf_cursor_find(struct leaf_cursor *cursor);
-/* Steps over the entry that it stands on. */
-void leaf_cursor_step(struct leaf_cursor *cursor);
+/* Steps over the entry that it stands on and the `count` - 1 behind it in its table. */
+void leaf_cursor_step(struct leaf_cursor *cursor, u32 count);
 
 #endif

@@ -8,16 +8,29 @@
 #include "boot/assert.h"
 #include "mm/mirror_change.h"
 
-static struct change change_at(const struct leaf_cursor *cursor)
+/*
+ * Of the leaf that the cursor stands on, and of those behind it that make a row with it: of its
+ * table, before the cursor's end, on memory in a row, and all frozen or blocked as it is.
+ */
+static struct change change_at(const struct leaf_cursor *at)
 {
-    struct mirror_entry now = slot_read(cursor->slot);
-    return (struct change){
-        .mirror = cursor->mirror,
-        .frame = frame_align(cursor->frame, cursor->level),
-        .level = cursor->level,
-        .slot = cursor->slot,
-        .old = {now.raw & ~(ENTRY_FROZEN | ENTRY_BLOCKED)},
+    struct mirror_entry first = slot_read(at->slot);
+    struct change change = {
+        .mirror = at->mirror,
+        .frame = frame_align(at->frame, at->level),
+        .level = at->level,
+        .slot = at->slot,
+        .old = {first.raw & ~(ENTRY_FROZEN | ENTRY_BLOCKED)},
+        .count = 1,
     };
+    u64 most = (at->end.raw - change.frame.raw) / level_pages(at->level);
+    u64 in_table = TABLE_ENTRIES - level_index(change.frame, at->level);
+    if (most > in_table)
+        most = in_table;
+    while (change.count < most &&
+           slot_read(&at->slot[change.count]).raw == row_entry(&change, first, change.count).raw)
+        change.count++;
+    return change;
 }
 
 /* True if a leaf stands at `frame` and has memory on both sides of `border`. */
@@ -60,8 +73,11 @@ static enum error tables_unblock(struct mirror *mirror, gfn_t start, gfn_t end)
         mirror_slot *slot = slot_find(mirror, frame, LEVEL_4K, &level);
         struct mirror_entry entry = slot_read(slot);
         if (entry_is_blocked(entry) && !entry_is_leaf(entry, level)) {
-            struct change change = {
-                .mirror = mirror, .frame = frame_align(frame, level), .level = level, .slot = slot};
+            struct change change = {.mirror = mirror,
+                                    .frame = frame_align(frame, level),
+                                    .level = level,
+                                    .slot = slot,
+                                    .count = 1};
             enum error error = change_begin(&change);
             if (!error)
                 error = changes_track(mirror);
@@ -79,26 +95,29 @@ static enum error tables_unblock(struct mirror *mirror, gfn_t start, gfn_t end)
 static enum error leaves_block(struct mirror *mirror, gfn_t start, gfn_t *end)
 {
     struct leaf_cursor at = {.mirror = mirror, .frame = start, .end = *end};
-    for (; leaf_cursor_find(&at); leaf_cursor_step(&at)) {
+    while (leaf_cursor_find(&at)) {
         struct change change = change_at(&at);
         enum error error = change_begin(&change);
         if (error) {
+            leaf_cursor_step(&at, change.done);
             *end = at.frame;
             return error;
         }
+        leaf_cursor_step(&at, change.count);
     }
     return OK;
 }
 
-static enum error leaf_remove(const struct change *change)
+/* On an error the first `done` of the row are gone, the rest is frozen and blocked as before. */
+static enum error row_remove(struct change *change)
 {
     enum error error = change_step(change, STEP_REMOVE, NULL, HPA_NONE);
-    if (error)
-        return error;
-    slot_publish(change->slot, (struct mirror_entry){0});
-    atomic_fetch_sub(&change->mirror->stats.leaves[change->level], 1);
-    page_free_level(entry_page(change->old), change->level);
-    return OK;
+    for (u32 i = 0; i < change->done; i++)
+        slot_publish(&change->slot[i], (struct mirror_entry){0});
+    atomic_fetch_sub(&change->mirror->stats.leaves[change->level], change->done);
+    if (change->done)
+        pages_free(entry_page(change->old), change->done * level_pages(change->level));
+    return error;
 }
 
 /* Of leaves before `end` that are all frozen and blocked. */
@@ -108,14 +127,14 @@ static enum error leaves_remove(struct mirror *mirror, gfn_t start, gfn_t end, g
     enum error error = leaf_cursor_find(&at) ? changes_track(mirror) : OK;
     while (!error && leaf_cursor_find(&at)) {
         struct change change = change_at(&at);
-        error = leaf_remove(&change);
-        if (!error)
-            leaf_cursor_step(&at);
+        error = row_remove(&change);
+        leaf_cursor_step(&at, change.done);
     }
     *done = at.frame.raw < end.raw ? at.frame : end;
-    for (; error && leaf_cursor_find(&at); leaf_cursor_step(&at)) {
+    while (error && leaf_cursor_find(&at)) {
         struct change change = change_at(&at);
         (void)change_undo(&change);
+        leaf_cursor_step(&at, change.count);
     }
     return error;
 }

@@ -20,7 +20,8 @@ enum error mirror_demote(struct mirror *mirror, struct vcpu_caches *caches, gfn_
         struct change split = {.mirror = mirror,
                                .frame = frame_align(frame, at.level),
                                .level = at.level,
-                               .slot = at.slot};
+                               .slot = at.slot,
+                               .count = 1};
         error = leaves_split(&split, 1, caches);
     }
     lock_unexclude(&mirror->lock);
@@ -56,7 +57,7 @@ static bool table_find(struct mirror *mirror, gfn_t frame, enum level level, str
 {
     if (hpa_is_none(mirror->root) || frame.raw >= mirror->frames)
         return false;
-    *change = (struct change){.mirror = mirror, .frame = frame_align(frame, level)};
+    *change = (struct change){.mirror = mirror, .frame = frame_align(frame, level), .count = 1};
     change->slot = slot_find(mirror, frame, level, &change->level);
     struct mirror_entry entry = slot_read(change->slot);
     change->old.raw = entry.raw & ~(ENTRY_BLOCKED | ENTRY_FROZEN);
@@ -75,7 +76,7 @@ bool mirror_can_promote(struct mirror *mirror, gfn_t frame, enum level level)
 }
 
 /* Blocked and tracked. */
-static enum error table_join(const struct change *change, enum table_content content)
+static enum error table_join(struct change *change, enum table_content content)
 {
     struct mirror *mirror = change->mirror;
     hpa_t table = entry_page(change->old);

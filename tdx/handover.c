@@ -56,20 +56,35 @@ static bool partial_writes_poison(void)
     return affected && has_movdir64b;
 }
 
-void page_clean(hpa_t page, enum level level)
+/* The software module's pages are ordinary memory. */
+static bool pages_are_poisoned(void)
+{
+    return !tdx_module()->software && partial_writes_poison();
+}
+
+static void page_clean_if(bool poisoned, hpa_t page, enum level level)
 {
     page_regain(page, level);
-    /* The software module's pages are ordinary memory. */
-    if (tdx_module()->software || !partial_writes_poison())
-        return;
-    for (u64 at = 0; at < level_bytes(level); at += PAGE_BYTES)
+    for (u64 at = 0; poisoned && at < level_bytes(level); at += PAGE_BYTES)
         page_clear_direct(phys_to_virt(hpa(page.raw + at)));
 }
 
-void page_take_back(hpa_t page, enum level level)
+void page_clean(hpa_t page, enum level level)
 {
-    page_clean(page, level);
-    pamt_unreference(page, level, NULL);
+    page_clean_if(pages_are_poisoned(), page, level);
+}
+
+void pages_take_back(hpa_t first, enum level level, u32 count)
+{
+    bool poisoned = pages_are_poisoned();
+    /* Often there is nothing to do for any of them. */
+    if (!poisoned && !paging_is_strict() && !pamt_is_dynamic())
+        return;
+    for (u32 i = 0; i < count; i++) {
+        hpa_t page = hpa(first.raw + i * level_bytes(level));
+        page_clean_if(poisoned, page, level);
+        pamt_unreference(page, level, NULL);
+    }
 }
 
 /* seamcall_patient, for so many pages that a copy of all operands shows. */
@@ -83,28 +98,28 @@ static struct tdx_status page_call(enum tdh_leaf leaf, u64 operand)
     return seamcall_patient(leaf, &regs);
 }
 
-enum error page_write_back(hpa_t page, enum level level, u16 hkid, const char *where)
+enum error pages_write_back(hpa_t first, u64 count, u16 hkid, const char *where, u64 *done)
 {
     struct tdx_each each = {
         .leaf = TDH_PHYMEM_PAGE_WBINVD,
-        .operand = page.raw | (u64)hkid << tdx_module()->hkid_shift,
+        .operand = first.raw | (u64)hkid << tdx_module()->hkid_shift,
         .step = PAGE_BYTES,
-        .left = level_pages(level),
+        .left = count,
     };
-    while (each.left) {
+    enum error error = OK;
+    while (!error && each.left) {
         struct tdx_status status = seamcall_each(&each);
-        if (status.raw == 0)
+        if (each.left == 0)
             break;
         /* The one that it stopped at, patiently; then on. */
         if (tdx_status_is_busy(status))
             status = page_call(TDH_PHYMEM_PAGE_WBINVD, each.operand);
-        enum error error = tdx_status_error_final(status, TDH_PHYMEM_PAGE_WBINVD, where);
-        if (error)
-            return error;
-        each.operand += each.step;
-        each.left--;
+        error = tdx_status_error_final(status, TDH_PHYMEM_PAGE_WBINVD, where);
+        each.operand += error ? 0 : each.step;
+        each.left -= !error;
     }
-    return OK;
+    *done = count - each.left;
+    return error;
 }
 
 enum error page_reclaim(hpa_t page, const char *what)

@@ -167,19 +167,39 @@ static enum error set_leaf(void *owner, struct vcpu_caches *caches, gfn_t frame,
     return error;
 }
 
-static enum error block(void *owner, gfn_t frame, enum level level)
+/* A row lies under one table; only of leaves there are several. */
+static void row_check(const struct entry_row *row)
 {
-    struct model *model = owner;
-    assert_true(hpa_is_none(model_walk(model, frame)));
+    assert_true(row->count >= 1);
+    assert_true(level_index(row->frame, row->level) + row->count <= TABLE_ENTRIES);
+    assert_true(is_aligned(row->frame.raw, level_pages(row->level)));
+}
+
+static enum error block_one(struct model *model, const struct entry_row *row)
+{
+    assert_true(hpa_is_none(model_walk(model, row->frame)));
     assert_false(model->key_freed);
-    ancestors_check(model, frame, level);
+    ancestors_check(model, row->frame, row->level);
     enum error error = answer(model, OP_BLOCK);
-    struct model_entry *entry = model_entry_find(model, frame, level);
+    struct model_entry *entry = model_entry_find(model, row->frame, row->level);
     assert_non_null(entry);
     assert_false(entry->blocked);
+    if (entry->state != EXTERNAL_TABLE)
+        assert_int_equal(entry->page.raw, row->page.raw);
     if (!error) {
         entry->blocked = true;
         entry->blocked_epoch = model->epoch;
+    }
+    return error;
+}
+
+static enum error block(void *owner, struct entry_row *row)
+{
+    enum error error = OK;
+    row_check(row);
+    while (!error && row->count) {
+        error = block_one(owner, row);
+        entry_row_advance(row, !error);
     }
     return error;
 }
@@ -223,16 +243,26 @@ static enum error unblock(void *owner, gfn_t frame, enum level level)
     return error;
 }
 
-static enum error remove_leaf(void *owner, gfn_t frame, enum level level, hpa_t page)
+static enum error remove_one(struct model *model, const struct entry_row *row)
 {
-    struct model *model = owner;
     enum error error = answer(model, OP_REMOVE);
-    struct model_entry *entry = entry_tracked(model, frame, level);
+    struct model_entry *entry = entry_tracked(model, row->frame, row->level);
     assert_int_not_equal(entry->state, EXTERNAL_TABLE);
-    assert_true(hpa_equal(entry->page, page));
+    assert_int_equal(entry->page.raw, row->page.raw);
     if (!error) {
         entry_drop(model, entry);
-        page_mark(model, page, level, false);
+        page_mark(model, row->page, row->level, false);
+    }
+    return error;
+}
+
+static enum error remove_row(void *owner, struct entry_row *row)
+{
+    enum error error = OK;
+    row_check(row);
+    while (!error && row->count) {
+        error = remove_one(owner, row);
+        entry_row_advance(row, !error);
     }
     return error;
 }
@@ -379,7 +409,7 @@ const struct mirror_ops model_ops = {
     .block = block,
     .track = track,
     .unblock = unblock,
-    .remove_leaf = remove_leaf,
+    .remove = remove_row,
     .unlink_table = unlink_table,
     .demote = demote,
     .promote = promote,

@@ -166,9 +166,11 @@ static void the_audit_names_the_first_difference_invariant_6(void **state)
     assert_int_equal(mirror_audit(&model.mirror, message), ERR_STATE);
     assert_string_equal(message, "GPA 0x14000, level 0: the mirror's entry is absent, "
                                  "the external one is mapped");
-    assert_int_equal(model_ops.block(&model, gfn(20), LEVEL_4K), OK);
+    struct entry_row row = {.frame = gfn(20), .level = LEVEL_4K, .count = 1, .page = extra};
+    struct entry_row same = row;
+    assert_int_equal(model_ops.block(&model, &row), OK);
     assert_int_equal(model_ops.track(&model), OK);
-    assert_int_equal(model_ops.remove_leaf(&model, gfn(20), LEVEL_4K, extra), OK);
+    assert_int_equal(model_ops.remove(&model, &same), OK);
     page_free(extra);
     page_set_owner(entry->page, PAGE_SHARED);
     assert_int_equal(mirror_audit(&model.mirror, message), ERR_STATE);
