@@ -76,16 +76,26 @@ void free_map_init(struct free_map *map, u64 blocks, void *memory)
     map->counts = (u16 *)block_set_init(&map->broken, blocks, words);
 }
 
-void free_map_set(struct free_map *map, u64 page)
+/* The bits of [page, page + count) that are in `page`'s word; *part is how many. */
+static u64 word_mask(u64 page, u64 count, u64 *part)
 {
-    u64 block = page / BLOCK_PAGES;
-    map->pages[page / WORD_BITS] |= 1ull << (page % WORD_BITS);
-    u16 count = ++map->counts[block];
-    if (count == 1) {
-        block_set_add(&map->broken, block);
-    } else if (count == BLOCK_PAGES) {
-        block_set_drop(&map->broken, block);
+    u64 first = page % WORD_BITS, most = WORD_BITS - first;
+    *part = count < most ? count : most;
+    return ~0ull >> (WORD_BITS - *part) << first;
+}
+
+void free_map_set(struct free_map *map, u64 page, u64 count)
+{
+    u64 block = page / BLOCK_PAGES, before = map->counts[block], part;
+    for (u64 done = 0; done < count; done += part)
+        map->pages[(page + done) / WORD_BITS] |= word_mask(page + done, count - done, &part);
+    map->counts[block] = (u16)(before + count);
+    if (before + count == BLOCK_PAGES) {
         block_set_add(&map->whole, block);
+        if (before)
+            block_set_drop(&map->broken, block);
+    } else if (before == 0) {
+        block_set_add(&map->broken, block);
     }
 }
 
@@ -100,14 +110,6 @@ void free_map_clear(struct free_map *map, u64 page)
         block_set_drop(&map->whole, block);
         block_set_add(&map->broken, block);
     }
-}
-
-void free_map_set_block(struct free_map *map, u64 block)
-{
-    for (u32 i = 0; i < BLOCK_WORDS; i++)
-        map->pages[block * BLOCK_WORDS + i] = ~0ull;
-    map->counts[block] = BLOCK_PAGES;
-    block_set_add(&map->whole, block);
 }
 
 void free_map_clear_block(struct free_map *map, u64 block)
