@@ -81,17 +81,16 @@ enum error change_begin(struct change *change)
 {
     struct mirror_entry before = slot_read(change->slot);
     change->old.raw = before.raw & ~ENTRY_BLOCKED;
-    for (u32 i = 0; i < change->count; i++) {
-        /* The lock is ours alone: nobody else freezes. */
-        bool frozen = slot_freeze(change->mirror, &change->slot[i], row_entry(change, before, i));
-        ASSERT(frozen);
-    }
+    /* The lock is ours alone, and nobody else freezes: what is something else ends the row. */
+    change->count = slots_freeze(change->slot, change->count, before, level_bytes(change->level));
+    ASSERT(change->count > 0);
     /* An earlier change stopped behind the block. */
     if (before.raw & ENTRY_BLOCKED)
         return OK;
     enum error error = change_step(change, STEP_BLOCK, NULL, HPA_NONE);
-    for (u32 i = change->done; error && i < change->count; i++)
-        slot_publish(&change->slot[i], row_entry(change, before, i));
+    if (error)
+        slots_publish(&change->slot[change->done], change->count - change->done,
+                      row_entry(change, before, change->done), level_bytes(change->level));
     return error;
 }
 

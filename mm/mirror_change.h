@@ -39,8 +39,9 @@ enum change_step {
 };
 
 /*
- * Freezes and blocks (what was left blocked is taken up; it is all of a row, or nothing). On an
- * error the first `done` are blocked, the rest is as before.
+ * Freezes and blocks what is in a row of `count` entries at most, and sets `count` to that. What
+ * was left blocked is taken up; it makes no row with what was not. On an error the first `done` are
+ * blocked, the rest is as before.
  */
 enum error change_begin(struct change *change);
 /* Makes every vCPU forget what was blocked: one TRACK and one kick, however much it is. */

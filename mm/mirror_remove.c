@@ -8,28 +8,30 @@
 #include "boot/assert.h"
 #include "mm/mirror_change.h"
 
-/*
- * Of the leaf that the cursor stands on, and of those behind it that make a row with it: of its
- * table, before the cursor's end, on memory in a row, and all frozen or blocked as it is.
- */
+/* Of the leaf that the cursor stands on and all behind it, as far as its table and the range go. */
 static struct change change_at(const struct leaf_cursor *at)
 {
-    struct mirror_entry first = slot_read(at->slot);
-    struct change change = {
+    u64 pages = level_pages(at->level);
+    gfn_t frame = frame_align(at->frame, at->level);
+    u64 in_table = TABLE_ENTRIES - level_index(frame, at->level);
+    u64 in_range = (at->end.raw - frame.raw + pages - 1) / pages;
+    return (struct change){
         .mirror = at->mirror,
-        .frame = frame_align(at->frame, at->level),
+        .frame = frame,
         .level = at->level,
         .slot = at->slot,
-        .old = {first.raw & ~(ENTRY_FROZEN | ENTRY_BLOCKED)},
-        .count = 1,
+        .old = {slot_read(at->slot).raw & ~(ENTRY_FROZEN | ENTRY_BLOCKED)},
+        .count = (u32)(in_table < in_range ? in_table : in_range),
     };
-    u64 most = (at->end.raw - change.frame.raw) / level_pages(at->level);
-    u64 in_table = TABLE_ENTRIES - level_index(change.frame, at->level);
-    if (most > in_table)
-        most = in_table;
-    while (change.count < most &&
-           slot_read(&at->slot[change.count]).raw == row_entry(&change, first, change.count).raw)
-        change.count++;
+}
+
+/* Of those the ones that are frozen and make a row with the first. */
+static struct change frozen_at(const struct leaf_cursor *at)
+{
+    struct change change = change_at(at);
+    struct mirror_entry first = slot_read(at->slot);
+    ASSERT(entry_is_frozen(first));
+    change.count = slots_in_a_row(at->slot, change.count, first, level_bytes(at->level));
     return change;
 }
 
@@ -40,6 +42,7 @@ static bool leaf_is_cut(struct mirror *mirror, gfn_t frame, gfn_t border, struct
     if (frame.raw >= mirror->frames || !leaf_cursor_find(&cursor))
         return false;
     *change = change_at(&cursor);
+    change->count = 1;
     return change->frame.raw < border.raw &&
            border.raw < change->frame.raw + level_pages(change->level);
 }
@@ -112,8 +115,7 @@ static enum error leaves_block(struct mirror *mirror, gfn_t start, gfn_t *end)
 static enum error row_remove(struct change *change)
 {
     enum error error = change_step(change, STEP_REMOVE, NULL, HPA_NONE);
-    for (u32 i = 0; i < change->done; i++)
-        slot_publish(&change->slot[i], (struct mirror_entry){0});
+    slots_publish(change->slot, change->done, (struct mirror_entry){0}, 0);
     atomic_fetch_sub(&change->mirror->stats.leaves[change->level], change->done);
     if (change->done)
         pages_free(entry_page(change->old), change->done * level_pages(change->level));
@@ -126,13 +128,13 @@ static enum error leaves_remove(struct mirror *mirror, gfn_t start, gfn_t end, g
     struct leaf_cursor at = {.mirror = mirror, .frame = start, .end = end};
     enum error error = leaf_cursor_find(&at) ? changes_track(mirror) : OK;
     while (!error && leaf_cursor_find(&at)) {
-        struct change change = change_at(&at);
+        struct change change = frozen_at(&at);
         error = row_remove(&change);
         leaf_cursor_step(&at, change.done);
     }
     *done = at.frame.raw < end.raw ? at.frame : end;
     while (error && leaf_cursor_find(&at)) {
-        struct change change = change_at(&at);
+        struct change change = frozen_at(&at);
         (void)change_undo(&change);
         leaf_cursor_step(&at, change.count);
     }

@@ -44,11 +44,9 @@ static enum table_content table_content(hpa_t table, enum level level)
     if (!empty && !(entry_is_present(first) && entry_is_leaf(first, level - 1) &&
                     is_aligned(page.raw, level_bytes(level))))
         return TABLE_MIXED;
-    for (u32 i = 1; i < TABLE_ENTRIES; i++) {
-        u64 wanted = empty ? 0 : entry_of_leaf(entry_child_page(page, level, i), level - 1).raw;
-        if (slot_read(&slots[i]).raw != wanted)
-            return TABLE_MIXED;
-    }
+    u64 step = empty ? 0 : level_bytes(level - 1);
+    if (slots_in_a_row(slots, TABLE_ENTRIES, first, step) < TABLE_ENTRIES)
+        return TABLE_MIXED;
     return empty ? TABLE_EMPTY : TABLE_IN_A_ROW;
 }
 

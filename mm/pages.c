@@ -120,33 +120,32 @@ static u64 owner_pattern(enum page_owner owner)
     return owner * 0x0101010101010101ull;
 }
 
+static u64 *owner_word(const struct zone *zone, u64 index)
+{
+    return (u64 *)&zone->owners[index];
+}
+
 /* How many of [index, index + count) are of the first one's owner, up to another's. */
 static u64 owner_run(const struct zone *zone, u64 index, u64 count)
 {
-    const u8 *owners = &zone->owners[index];
-    u64 run = 1, pattern = owner_pattern(owners[0]);
-    while (run < count) {
-        bool by_word = (index + run) % sizeof(u64) == 0 && count - run >= sizeof(u64);
-        if (by_word && *(const u64 *)&owners[run] == pattern)
-            run += sizeof(u64);
-        else if (owners[run] == owners[0])
-            run++;
-        else
-            break;
+    u64 at = index, end = index + count, pattern = owner_pattern(zone->owners[index]);
+    while (at < end && zone->owners[at] == (u8)pattern) {
+        at++;
+        if (at % sizeof(u64) == 0)
+            while (end - at >= sizeof(u64) && *owner_word(zone, at) == pattern)
+                at += sizeof(u64);
     }
-    return run;
+    return at - index;
 }
 
 static void owners_set(const struct zone *zone, u64 index, u64 count, enum page_owner owner)
 {
     u64 at = index, end = index + count, pattern = owner_pattern(owner);
     while (at < end) {
-        bool by_word = at % sizeof(u64) == 0 && end - at >= sizeof(u64);
-        if (by_word)
-            *(u64 *)&zone->owners[at] = pattern;
-        else
-            zone->owners[at] = (u8)owner;
-        at += by_word ? sizeof(u64) : 1;
+        zone->owners[at++] = (u8)owner;
+        if (at % sizeof(u64) == 0)
+            for (; end - at >= sizeof(u64); at += sizeof(u64))
+                *owner_word(zone, at) = pattern;
     }
 }
 
