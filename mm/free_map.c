@@ -76,26 +76,21 @@ void free_map_init(struct free_map *map, u64 blocks, void *memory)
     map->counts = (u16 *)block_set_init(&map->broken, blocks, words);
 }
 
-/* The bits of [page, page + count) that are in `page`'s word; *part is how many. */
-static u64 word_mask(u64 page, u64 count, u64 *part)
-{
-    u64 first = page % WORD_BITS, most = WORD_BITS - first;
-    *part = count < most ? count : most;
-    return ~0ull >> (WORD_BITS - *part) << first;
-}
-
 void free_map_set(struct free_map *map, u64 page, u64 count)
 {
-    u64 block = page / BLOCK_PAGES, before = map->counts[block], part;
-    for (u64 done = 0; done < count; done += part)
-        map->pages[(page + done) / WORD_BITS] |= word_mask(page + done, count - done, &part);
-    map->counts[block] = (u16)(before + count);
-    if (before + count == BLOCK_PAGES) {
-        block_set_add(&map->whole, block);
-        if (before)
+    u64 part; /* in one word */
+    for (; count; page += part, count -= part) {
+        u64 block = page / BLOCK_PAGES, first = page % WORD_BITS;
+        part = count < WORD_BITS - first ? count : WORD_BITS - first;
+        map->pages[page / WORD_BITS] |= ~0ull >> (WORD_BITS - part) << first;
+        u64 before = map->counts[block];
+        map->counts[block] = (u16)(before + part);
+        if (before == 0) {
+            block_set_add(&map->broken, block);
+        } else if (before + part == BLOCK_PAGES) {
             block_set_drop(&map->broken, block);
-    } else if (before == 0) {
-        block_set_add(&map->broken, block);
+            block_set_add(&map->whole, block);
+        }
     }
 }
 

@@ -43,7 +43,7 @@ static inline bool free_map_test(const struct free_map *map, u64 page)
     return map->pages[page / 64] >> (page % 64) & 1;
 }
 
-/* Pages of one block become free; none of them is so already (the caller knows). */
+/* Pages become free; none of them is so already (the caller knows). */
 void free_map_set(struct free_map *map, u64 page, u64 count);
 /* A page is taken, or all of a block; it was free. */
 void free_map_clear(struct free_map *map, u64 page);

@@ -136,7 +136,7 @@ static enum error leaf_request_run(const struct leaf_request *request)
     }
 }
 
-/* The slot of a page of 4 KiB; false: a table on the way to it is missing or frozen. */
+/* The slot of a page of 4 KiB; false: a table on the way to it is not present. */
 static inline bool small_slot(const struct mirror *mirror, gfn_t frame, mirror_slot **slot)
 {
     u64 table = mirror->root.raw;
@@ -214,9 +214,14 @@ enum error mirror_add(struct mirror *mirror, struct vcpu_caches *caches, gfn_t f
 
 mirror_slot *slot_find(struct mirror *mirror, gfn_t frame, enum level lowest, enum level *level)
 {
+    mirror_slot *slot;
+    if (lowest == LEVEL_4K && small_slot(mirror, frame, &slot)) {
+        *level = LEVEL_4K;
+        return slot;
+    }
     hpa_t table = mirror->root;
     for (*level = ROOT_LEVEL;; --*level) {
-        mirror_slot *slot = table_slot(table, frame, *level);
+        slot = table_slot(table, frame, *level);
         struct mirror_entry entry = slot_read(slot);
         if (*level == lowest || !entry_is_present(entry) || entry_is_leaf(entry, *level))
             return slot;

@@ -39,7 +39,7 @@ static struct change frozen_at(const struct leaf_cursor *at)
 static bool leaf_is_cut(struct mirror *mirror, gfn_t frame, gfn_t border, struct change *change)
 {
     struct leaf_cursor cursor = {.mirror = mirror, .frame = frame, .end = gfn(frame.raw + 1)};
-    if (frame.raw >= mirror->frames || !leaf_cursor_find(&cursor))
+    if (frame.raw >= mirror->frames || !leaf_cursor_find(&cursor) || cursor.level == LEVEL_4K)
         return false;
     *change = change_at(&cursor);
     change->count = 1;

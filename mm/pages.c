@@ -149,7 +149,7 @@ static void owners_set(const struct zone *zone, u64 index, u64 count, enum page_
     }
 }
 
-/* Under the lock: pages of one block and of one owner are free again. */
+/* Under the lock: pages of one owner are free again. */
 static void run_release(struct zone *zone, u64 index, u64 count)
 {
     enum page_owner owner = zone->owners[index];
@@ -181,13 +181,6 @@ static u64 zone_lay_out(struct zone *zone, hpa_t first, u64 count)
     return taken;
 }
 
-/* Pages of [index, end) in the block of the first. */
-static u64 block_part(u64 index, u64 end)
-{
-    u64 block_end = align_down(index, BLOCK_PAGES) + BLOCK_PAGES;
-    return (end < block_end ? end : block_end) - index;
-}
-
 /* All pages free but the first `taken`. The partners need no value yet. */
 static void zone_fill(struct zone *zone, u64 taken)
 {
@@ -195,11 +188,7 @@ static void zone_fill(struct zone *zone, u64 taken)
     /* Those that are not there are nobody's: they must not look free. */
     owners_set(zone, 0, start, PAGE_VMM);
     owners_set(zone, end, align_up(end, BLOCK_PAGES) - end, PAGE_VMM);
-    while (start < end) {
-        u64 part = block_part(start, end);
-        free_map_set(&zone->free, start, part);
-        start += part;
-    }
+    free_map_set(&zone->free, start, end - start);
     zone->free_pages = zone->count - taken;
 }
 
@@ -347,7 +336,7 @@ static void range_release(hpa_t first, u64 count)
     u64 at = index_of(zone, first), end = at + count;
     ASSERT(count <= index_end(zone) - at);
     while (at < end) {
-        u64 run = owner_run(zone, at, block_part(at, end));
+        u64 run = owner_run(zone, at, end - at);
         run_release(zone, at, run);
         at += run;
     }
