@@ -84,8 +84,8 @@ struct mirror_ops {
     /* Keeps vCPUs out of the guest / lets them in again, for the one retry of a busy removal. */
     void (*hold_vcpus)(void *owner);
     void (*release_vcpus)(void *owner);
-    /* After the TD's key is freed: takes back a leaf's page or (LEVEL_4K) a table page. */
-    enum error (*reclaim_page)(void *owner, hpa_t page, enum level level);
+    /* After the TD's key is freed: takes back leaves' memory or (LEVEL_4K) a table page. */
+    enum error (*reclaim)(void *owner, struct entry_row *row);
     enum error (*read_entry)(void *owner, gfn_t frame, enum level level,
                              struct external_entry *entry);
 };

@@ -87,18 +87,34 @@ void pages_take_back(hpa_t first, enum level level, u32 count)
     }
 }
 
-/* seamcall_patient, for so many pages that a copy of all operands shows. */
-static struct tdx_status page_call(enum tdh_leaf leaf, u64 operand)
+/*
+ * A leaf that takes an address in RCX and no more, for pages in a row; the one that is busy
+ * patiently. On an error `each` stands at the page that it is about.
+ */
+static enum error pages_call(struct tdx_each *each, const char *what)
 {
-    struct tdx_short few = {.rcx = operand};
-    struct tdx_status status = seamcall_short(leaf, &few);
-    if (status.raw == 0 || !tdx_status_is_busy(status))
-        return status;
-    struct tdx_regs regs = {.gpr[GPR_RCX] = operand};
-    return seamcall_patient(leaf, &regs);
+    enum tdh_leaf leaf = (enum tdh_leaf)each->leaf;
+    while (each->left) {
+        struct tdx_status status = seamcall_each(each);
+        if (each->left == 0)
+            break;
+        if (tdx_status_is_busy(status)) {
+            struct tdx_regs regs = {.gpr[GPR_RCX] = each->operand};
+            status = seamcall_patient(leaf, &regs);
+        }
+        char where[WHERE_BYTES];
+        format_string(where, sizeof where, "%s, HPA 0x%llx", what,
+                      (unsigned long long)each->operand);
+        enum error error = tdx_status_error_final(status, leaf, where);
+        if (error)
+            return error;
+        each->operand += each->step;
+        each->left--;
+    }
+    return OK;
 }
 
-enum error pages_write_back(hpa_t first, u64 count, u16 hkid, const char *where, u64 *done)
+enum error pages_write_back(hpa_t first, u64 count, u16 hkid, const char *what, u64 *done)
 {
     struct tdx_each each = {
         .leaf = TDH_PHYMEM_PAGE_WBINVD,
@@ -106,33 +122,22 @@ enum error pages_write_back(hpa_t first, u64 count, u16 hkid, const char *where,
         .step = PAGE_BYTES,
         .left = count,
     };
-    enum error error = OK;
-    while (!error && each.left) {
-        struct tdx_status status = seamcall_each(&each);
-        if (each.left == 0)
-            break;
-        /* The one that it stopped at, patiently; then on. */
-        if (tdx_status_is_busy(status))
-            status = page_call(TDH_PHYMEM_PAGE_WBINVD, each.operand);
-        error = tdx_status_error_final(status, TDH_PHYMEM_PAGE_WBINVD, where);
-        each.operand += error ? 0 : each.step;
-        each.left -= !error;
-    }
+    enum error error = pages_call(&each, what);
     *done = count - each.left;
     return error;
 }
 
-enum error page_reclaim(hpa_t page, const char *what)
+enum error pages_reclaim(hpa_t first, enum level level, u32 count, const char *what, u32 *done)
 {
-    struct tdx_status status = page_call(TDH_PHYMEM_PAGE_RECLAIM, page.raw);
-    if (status.raw != 0) {
-        char where[WHERE_BYTES];
-        format_string(where, sizeof where, "%s, HPA 0x%llx", what, (unsigned long long)page.raw);
-        enum error error = tdx_status_error_final(status, TDH_PHYMEM_PAGE_RECLAIM, where);
-        if (error)
-            return error;
-    }
-    return OK;
+    struct tdx_each each = {
+        .leaf = TDH_PHYMEM_PAGE_RECLAIM,
+        .operand = first.raw,
+        .step = level_bytes(level),
+        .left = count,
+    };
+    enum error error = pages_call(&each, what);
+    *done = count - (u32)each.left;
+    return error;
 }
 
 /* For the places where nobody else can wait: who is at a region's edge comes to an end. */

@@ -249,15 +249,16 @@ static void release_vcpus(void *owner)
     atomic_store(&td->held, false);
 }
 
-static enum error reclaim_page(void *owner, hpa_t page, enum level level)
+static enum error reclaim(void *owner, struct entry_row *row)
 {
     struct td *td = owner;
+    u32 done;
     /* The module reclaims nothing of a TD whose key is not free; td_destroy said why it is not. */
     if (td->hkid_assigned)
         return ERR_REFUSED;
-    enum error error = page_reclaim(page, "a TD's memory");
-    if (!error)
-        page_take_back(page, level);
+    enum error error = pages_reclaim(row->page, row->level, row->count, "a TD's memory", &done);
+    pages_take_back(row->page, row->level, done);
+    entry_row_advance(row, done);
     return error;
 }
 
@@ -312,6 +313,6 @@ const struct mirror_ops td_mirror_ops = {
     .promote = promote,
     .hold_vcpus = hold_vcpus,
     .release_vcpus = release_vcpus,
-    .reclaim_page = reclaim_page,
+    .reclaim = reclaim,
     .read_entry = read_entry,
 };

@@ -363,9 +363,8 @@ static void release_vcpus(void *owner)
     model->held = false;
 }
 
-static enum error reclaim_page(void *owner, hpa_t page, enum level level)
+static enum error reclaim_one(struct model *model, hpa_t page, enum level level)
 {
-    struct model *model = owner;
     assert_true(model->key_freed);
     enum error error = answer(model, OP_RECLAIM);
     for (u32 i = 0; i < MODEL_ENTRIES_MAX; i++) {
@@ -381,6 +380,16 @@ static enum error reclaim_page(void *owner, hpa_t page, enum level level)
     }
     fail_msg("page %#llx was never given", (unsigned long long)page.raw);
     return ERR_INVALID;
+}
+
+static enum error reclaim(void *owner, struct entry_row *row)
+{
+    enum error error = OK;
+    while (!error && row->count) {
+        error = reclaim_one(owner, row->page, row->level);
+        entry_row_advance(row, !error);
+    }
+    return error;
 }
 
 static enum error read_entry(void *owner, gfn_t frame, enum level level,
@@ -415,7 +424,7 @@ const struct mirror_ops model_ops = {
     .promote = promote,
     .hold_vcpus = hold_vcpus,
     .release_vcpus = release_vcpus,
-    .reclaim_page = reclaim_page,
+    .reclaim = reclaim,
     .read_entry = read_entry,
 };
 
