@@ -168,8 +168,9 @@ static enum error set_leaf(void *owner, struct vcpu_caches *caches, gfn_t frame,
 }
 
 /* A row lies under one table; only of leaves there are several. */
-static void row_check(const struct entry_row *row)
+static void row_check(struct model *model, enum model_op op, const struct entry_row *row)
 {
+    model->rows[op]++;
     assert_true(row->count >= 1);
     assert_true(level_index(row->frame, row->level) + row->count <= TABLE_ENTRIES);
     assert_true(is_aligned(row->frame.raw, level_pages(row->level)));
@@ -196,7 +197,7 @@ static enum error block_one(struct model *model, const struct entry_row *row)
 static enum error block(void *owner, struct entry_row *row)
 {
     enum error error = OK;
-    row_check(row);
+    row_check(owner, OP_BLOCK, row);
     while (!error && row->count) {
         error = block_one(owner, row);
         entry_row_advance(row, !error);
@@ -259,7 +260,7 @@ static enum error remove_one(struct model *model, const struct entry_row *row)
 static enum error remove_row(void *owner, struct entry_row *row)
 {
     enum error error = OK;
-    row_check(row);
+    row_check(owner, OP_REMOVE, row);
     while (!error && row->count) {
         error = remove_one(owner, row);
         entry_row_advance(row, !error);
@@ -385,6 +386,7 @@ static enum error reclaim_one(struct model *model, hpa_t page, enum level level)
 static enum error reclaim(void *owner, struct entry_row *row)
 {
     enum error error = OK;
+    row_check(owner, OP_RECLAIM, row);
     while (!error && row->count) {
         error = reclaim_one(owner, row->page, row->level);
         entry_row_advance(row, !error);
@@ -516,6 +518,7 @@ void model_fail(struct model *model, enum model_op op, u32 first, u32 last, enum
 void model_calm(struct model *model)
 {
     memset(model->calls, 0, sizeof model->calls);
+    memset(model->rows, 0, sizeof model->rows);
     model->history_len = 0;
     model->fail_first = model->fail_last = 0;
 }
