@@ -120,19 +120,16 @@ static u64 owner_pattern(enum page_owner owner)
     return owner * 0x0101010101010101ull;
 }
 
-static u64 *owner_word(const struct zone *zone, u64 index)
-{
-    return (u64 *)&zone->owners[index];
-}
-
 /* How many of [index, index + count) are of the first one's owner, up to another's. */
 static u64 owner_run(const struct zone *zone, u64 index, u64 count)
 {
-    u64 at = index, end = index + count, pattern = owner_pattern(zone->owners[index]);
-    while (at < end && zone->owners[at] == (u8)pattern) {
+    const u8 *owners = zone->owners;
+    u64 pattern = owner_pattern(owners[index]);
+    u64 at = index, end = index + count, words_end = align_down(end, sizeof(u64));
+    while (at < end && owners[at] == (u8)pattern) {
         at++;
         if (at % sizeof(u64) == 0)
-            while (end - at >= sizeof(u64) && *owner_word(zone, at) == pattern)
+            while (at < words_end && *(const u64 *)&owners[at] == pattern)
                 at += sizeof(u64);
     }
     return at - index;
@@ -140,12 +137,14 @@ static u64 owner_run(const struct zone *zone, u64 index, u64 count)
 
 static void owners_set(const struct zone *zone, u64 index, u64 count, enum page_owner owner)
 {
-    u64 at = index, end = index + count, pattern = owner_pattern(owner);
+    u8 *owners = zone->owners;
+    u64 pattern = owner_pattern(owner);
+    u64 at = index, end = index + count, words_end = align_down(end, sizeof(u64));
     while (at < end) {
-        zone->owners[at++] = (u8)owner;
+        owners[at++] = (u8)owner;
         if (at % sizeof(u64) == 0)
-            for (; end - at >= sizeof(u64); at += sizeof(u64))
-                *owner_word(zone, at) = pattern;
+            for (; at < words_end; at += sizeof(u64))
+                *(u64 *)&owners[at] = pattern;
     }
 }
 
