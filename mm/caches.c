@@ -44,12 +44,23 @@ static bool starts_zeroed(const struct page_cache *cache)
            cache->owner == PAGE_SHARED;
 }
 
+/* The lowest is taken first: what a guest touches in order is memory in a row, removed as such. */
+static void reverse(hpa_t *pages, u32 count)
+{
+    for (u32 i = 0; i < count / 2; i++) {
+        hpa_t page = pages[i];
+        pages[i] = pages[count - 1 - i];
+        pages[count - 1 - i] = page;
+    }
+}
+
 static void small_fill(struct page_cache *cache)
 {
     hpa_t *pages = &cache->pages[cache->count];
     u32 added = pages_allocate_some(cache->owner, pages, cache->capacity - cache->count);
     for (u32 i = 0; i < added && starts_zeroed(cache); i++)
         page_zero(pages[i], LEVEL_4K);
+    reverse(pages, added);
     cache->count += added;
 }
 

@@ -76,16 +76,21 @@ void free_map_init(struct free_map *map, u64 blocks, void *memory)
     map->counts = (u16 *)block_set_init(&map->broken, blocks, words);
 }
 
-void free_map_set(struct free_map *map, u64 page)
+void free_map_set(struct free_map *map, u64 page, u64 count)
 {
-    u64 block = page / BLOCK_PAGES;
-    map->pages[page / WORD_BITS] |= 1ull << (page % WORD_BITS);
-    u16 count = ++map->counts[block];
-    if (count == 1) {
-        block_set_add(&map->broken, block);
-    } else if (count == BLOCK_PAGES) {
-        block_set_drop(&map->broken, block);
-        block_set_add(&map->whole, block);
+    u64 part; /* in one word */
+    for (; count; page += part, count -= part) {
+        u64 block = page / BLOCK_PAGES, first = page % WORD_BITS;
+        part = count < WORD_BITS - first ? count : WORD_BITS - first;
+        map->pages[page / WORD_BITS] |= ~0ull >> (WORD_BITS - part) << first;
+        u64 before = map->counts[block];
+        map->counts[block] = (u16)(before + part);
+        if (before == 0) {
+            block_set_add(&map->broken, block);
+        } else if (before + part == BLOCK_PAGES) {
+            block_set_drop(&map->broken, block);
+            block_set_add(&map->whole, block);
+        }
     }
 }
 
@@ -100,14 +105,6 @@ void free_map_clear(struct free_map *map, u64 page)
         block_set_drop(&map->whole, block);
         block_set_add(&map->broken, block);
     }
-}
-
-void free_map_set_block(struct free_map *map, u64 block)
-{
-    for (u32 i = 0; i < BLOCK_WORDS; i++)
-        map->pages[block * BLOCK_WORDS + i] = ~0ull;
-    map->counts[block] = BLOCK_PAGES;
-    block_set_add(&map->whole, block);
 }
 
 void free_map_clear_block(struct free_map *map, u64 block)

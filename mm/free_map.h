@@ -43,11 +43,10 @@ static inline bool free_map_test(const struct free_map *map, u64 page)
     return map->pages[page / 64] >> (page % 64) & 1;
 }
 
-/* The page becomes free, or is taken; it must not be so already (the caller knows). */
-void free_map_set(struct free_map *map, u64 page);
+/* Pages become free; none of them is so already (the caller knows). */
+void free_map_set(struct free_map *map, u64 page, u64 count);
+/* A page is taken, or all of a block; it was free. */
 void free_map_clear(struct free_map *map, u64 page);
-/* The same for all pages of a block. */
-void free_map_set_block(struct free_map *map, u64 block);
 void free_map_clear_block(struct free_map *map, u64 block);
 
 #define FREE_MAP_NONE (~0ull)

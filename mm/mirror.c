@@ -136,7 +136,7 @@ static enum error leaf_request_run(const struct leaf_request *request)
     }
 }
 
-/* The slot of a page of 4 KiB; false: a table on the way to it is missing or frozen. */
+/* The slot of a page of 4 KiB; false: a table on the way to it is not present. */
 static inline bool small_slot(const struct mirror *mirror, gfn_t frame, mirror_slot **slot)
 {
     u64 table = mirror->root.raw;
@@ -214,9 +214,14 @@ enum error mirror_add(struct mirror *mirror, struct vcpu_caches *caches, gfn_t f
 
 mirror_slot *slot_find(struct mirror *mirror, gfn_t frame, enum level lowest, enum level *level)
 {
+    mirror_slot *slot;
+    if (lowest == LEVEL_4K && small_slot(mirror, frame, &slot)) {
+        *level = LEVEL_4K;
+        return slot;
+    }
     hpa_t table = mirror->root;
     for (*level = ROOT_LEVEL;; --*level) {
-        mirror_slot *slot = table_slot(table, frame, *level);
+        slot = table_slot(table, frame, *level);
         struct mirror_entry entry = slot_read(slot);
         if (*level == lowest || !entry_is_present(entry) || entry_is_leaf(entry, *level))
             return slot;
@@ -252,15 +257,15 @@ bool leaf_cursor_find(struct leaf_cursor *cursor)
         if (entry_is_present(entry)) /* a table, met by stepping along the one above */
             cursor->slot = NULL;
         else
-            leaf_cursor_step(cursor);
+            leaf_cursor_step(cursor, 1);
     }
     return false;
 }
 
-void leaf_cursor_step(struct leaf_cursor *cursor)
+void leaf_cursor_step(struct leaf_cursor *cursor, u32 count)
 {
     u64 pages = level_pages(cursor->level);
-    cursor->frame = gfn(align_down(cursor->frame.raw, pages) + pages);
+    cursor->frame = gfn(align_down(cursor->frame.raw, pages) + count * pages);
     /* At its table's end the next entry is somewhere else. */
-    cursor->slot = level_index(cursor->frame, cursor->level) ? cursor->slot + 1 : NULL;
+    cursor->slot = level_index(cursor->frame, cursor->level) ? cursor->slot + count : NULL;
 }

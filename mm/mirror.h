@@ -30,9 +30,28 @@ struct external_entry {
 };
 
 /*
+ * Neighbouring entries of one table. Leaves are on memory in a row, the first at `page`; of a table
+ * it is the mirror's, and alone. Who is given a row takes off its front what is done.
+ */
+struct entry_row {
+    gfn_t frame;
+    enum level level;
+    u32 count;
+    hpa_t page;
+};
+
+static inline void entry_row_advance(struct entry_row *row, u32 count)
+{
+    row->frame.raw += count * level_pages(row->level);
+    row->page.raw += count * level_bytes(row->level);
+    row->count -= count;
+}
+
+/*
  * What the owner of the external table does for us; implemented by tdx/. Each returns OK,
- * ERR_BUSY (nothing changed; try again) or ERR_REFUSED (nothing changed; logged). `owner` is
- * what mirror_init was given; `caches` are the caller's, for the owner's own metadata.
+ * ERR_BUSY (nothing changed; try again) or ERR_REFUSED (nothing changed; logged): of a row, that
+ * is of the entry at its front. `owner` is what mirror_init was given; `caches` are the caller's,
+ * for the owner's own metadata.
  */
 struct mirror_ops {
     /* Links the external table `table` under the entry of `frame` at `level` (1...3). */
@@ -44,14 +63,14 @@ struct mirror_ops {
     /* After finalize: maps `page`, pending until the guest accepts it. */
     enum error (*set_leaf)(void *owner, struct vcpu_caches *caches, gfn_t frame, enum level level,
                            hpa_t page);
-    /* A leaf, or a table with all below it. */
-    enum error (*block)(void *owner, gfn_t frame, enum level level);
+    /* Leaves, or a table with all below it. */
+    enum error (*block)(void *owner, struct entry_row *row);
     /* Starts a new TLB epoch and makes every vCPU leave the guest: one serialised unit. */
     enum error (*track)(void *owner);
     /* Undoes a block that was tracked. May be null: the entry then stays blocked. */
     enum error (*unblock)(void *owner, gfn_t frame, enum level level);
-    /* Unmaps a blocked, tracked leaf; afterwards `page` is the VMM's again and clean. */
-    enum error (*remove_leaf)(void *owner, gfn_t frame, enum level level, hpa_t page);
+    /* Unmaps blocked, tracked leaves; afterwards their memory is the VMM's again and clean. */
+    enum error (*remove)(void *owner, struct entry_row *row);
     /* The same for a table without entries. */
     enum error (*unlink_table)(void *owner, gfn_t frame, enum level level, hpa_t table);
     /* A blocked, tracked leaf becomes `table`: 512 leaves of the same memory, not blocked. */
@@ -65,8 +84,8 @@ struct mirror_ops {
     /* Keeps vCPUs out of the guest / lets them in again, for the one retry of a busy removal. */
     void (*hold_vcpus)(void *owner);
     void (*release_vcpus)(void *owner);
-    /* After the TD's key is freed: takes back a leaf's page or (LEVEL_4K) a table page. */
-    enum error (*reclaim_page)(void *owner, hpa_t page, enum level level);
+    /* After the TD's key is freed: takes back leaves' memory or (LEVEL_4K) a table page. */
+    enum error (*reclaim)(void *owner, struct entry_row *row);
     enum error (*read_entry)(void *owner, gfn_t frame, enum level level,
                              struct external_entry *entry);
 };

@@ -185,7 +185,7 @@ inline vcpus_kick() {
     (!old_epoch[2])
 }
 
-inline leaf_remove() {
+inline row_remove() {
     atomic {
         module_answer(answer);
         if
@@ -200,7 +200,7 @@ inline leaf_remove() {
     :: answer == ok ->
         page = slot_page;
         slot_publish(LEAF, REMOVER, absent, 0);
-        page_state[page] = free; /* page_free */
+        page_state[page] = free; /* pages_free */
         page = 0;
         reached(5)
     :: else
@@ -250,7 +250,7 @@ proctype remover() {
 #ifndef SKIP_KICK
                     vcpus_kick();
 #endif
-                    leaf_remove()
+                    row_remove()
                 :: else
                 fi;
                 if

@@ -3,7 +3,24 @@
 
 #include "boot/assert.h"
 
-static enum error step_once(const struct change *change, enum change_step step,
+/* Goes on with the row where the step stopped, for `most` entries. */
+static enum error row_once(struct change *change, u32 most,
+                           enum error (*call)(void *owner, struct entry_row *row))
+{
+    u32 left = change->count - change->done;
+    struct entry_row row = {
+        .frame = gfn(change->frame.raw + change->done * level_pages(change->level)),
+        .level = change->level,
+        .count = most < left ? most : left,
+        .page = entry_page(row_entry(change, change->old, change->done)),
+    };
+    u32 asked = row.count;
+    enum error error = call(change->mirror->owner, &row);
+    change->done += asked - row.count;
+    return error;
+}
+
+static enum error step_once(struct change *change, u32 most, enum change_step step,
                             struct vcpu_caches *caches, hpa_t table)
 {
     const struct mirror_ops *ops = change->mirror->ops;
@@ -11,13 +28,13 @@ static enum error step_once(const struct change *change, enum change_step step,
     hpa_t page = entry_page(change->old);
     switch (step) {
     case STEP_BLOCK:
-        return ops->block(owner, change->frame, change->level);
+        return row_once(change, most, ops->block);
+    case STEP_REMOVE:
+        return row_once(change, most, ops->remove);
     case STEP_TRACK:
         return ops->track(owner);
     case STEP_UNBLOCK:
         return ops->unblock ? ops->unblock(owner, change->frame, change->level) : ERR_REFUSED;
-    case STEP_REMOVE:
-        return ops->remove_leaf(owner, change->frame, change->level, page);
     case STEP_UNLINK:
         return ops->unlink_table(owner, change->frame, change->level, table);
     case STEP_DEMOTE:
@@ -34,23 +51,28 @@ static enum error step_once(const struct change *change, enum change_step step,
  * A change cannot be left half done to be taken up by a guest's next fault. With no vCPU inside
  * and none entering, nobody is left to contend: if the second try is busy too, a third would be.
  */
-enum error change_step(const struct change *change, enum change_step step,
-                       struct vcpu_caches *caches, hpa_t table)
+enum error change_step(struct change *change, enum change_step step, struct vcpu_caches *caches,
+                       hpa_t table)
 {
     struct mirror *mirror = change->mirror;
-    enum error error = step_once(change, step, caches, table);
-    if (error != ERR_BUSY)
-        return error;
-    atomic_fetch_add(&mirror->stats.busy, 1);
-    mirror->ops->hold_vcpus(mirror->owner);
-    error = step_once(change, step, caches, table);
-    mirror->ops->release_vcpus(mirror->owner);
-    return error;
+    change->done = 0;
+    for (;;) {
+        enum error error = step_once(change, change->count, step, caches, table);
+        if (error != ERR_BUSY)
+            return error;
+        atomic_fetch_add(&mirror->stats.busy, 1);
+        mirror->ops->hold_vcpus(mirror->owner);
+        error = step_once(change, 1, step, caches, table);
+        mirror->ops->release_vcpus(mirror->owner);
+        /* The rest of a row is not busy for that. */
+        if (error || change->count <= 1 || change->done == change->count)
+            return error;
+    }
 }
 
 enum error changes_track(struct mirror *mirror)
 {
-    const struct change all = {.mirror = mirror};
+    struct change all = {.mirror = mirror};
     atomic_fetch_add(&mirror->stats.tracks, 1);
     return change_step(&all, STEP_TRACK, NULL, HPA_NONE);
 }
@@ -59,24 +81,35 @@ enum error change_begin(struct change *change)
 {
     struct mirror_entry before = slot_read(change->slot);
     change->old.raw = before.raw & ~ENTRY_BLOCKED;
-    /* The lock is ours alone: nobody else freezes. */
-    bool frozen = slot_freeze(change->mirror, change->slot, before);
-    ASSERT(frozen);
+    /* The lock is ours alone, and nobody else freezes: what is something else ends the row. */
+    change->count = slots_freeze(change->slot, change->count, before, level_bytes(change->level));
+    ASSERT(change->count > 0);
     /* An earlier change stopped behind the block. */
     if (before.raw & ENTRY_BLOCKED)
         return OK;
     enum error error = change_step(change, STEP_BLOCK, NULL, HPA_NONE);
     if (error)
-        slot_publish(change->slot, before);
+        slots_publish(&change->slot[change->done], change->count - change->done,
+                      row_entry(change, before, change->done), level_bytes(change->level));
     return error;
 }
 
-bool change_undo(const struct change *change)
+bool change_undo(struct change *change)
 {
-    struct mirror_entry blocked = {change->old.raw | ENTRY_BLOCKED};
-    bool unblocked = change_step(change, STEP_UNBLOCK, NULL, HPA_NONE) == OK;
-    slot_publish(change->slot, unblocked ? change->old : blocked);
-    return unblocked;
+    bool all = true;
+    for (u32 i = 0; i < change->count; i++) {
+        struct change one = {
+            .mirror = change->mirror,
+            .frame = gfn(change->frame.raw + i * level_pages(change->level)),
+            .level = change->level,
+        };
+        struct mirror_entry present = row_entry(change, change->old, i);
+        struct mirror_entry blocked = {present.raw | ENTRY_BLOCKED};
+        bool unblocked = change_step(&one, STEP_UNBLOCK, NULL, HPA_NONE) == OK;
+        slot_publish(&change->slot[i], unblocked ? present : blocked);
+        all &= unblocked;
+    }
+    return all;
 }
 
 void splits_prepare(struct vcpu_caches *caches)
@@ -95,7 +128,7 @@ void table_free(struct mirror *mirror, hpa_t table)
 }
 
 /* Under the block and after the TRACK. The mirror's table is whole before it is published. */
-static enum error leaf_split(const struct change *split, struct vcpu_caches *caches)
+static enum error leaf_split(struct change *split, struct vcpu_caches *caches)
 {
     struct mirror *mirror = split->mirror;
     hpa_t external = page_cache_take(&caches->external_tables);

@@ -9,18 +9,28 @@
 
 #include "mm/mirror_entry.h"
 
+/* Of one entry, or of a row of leaves (struct entry_row). */
 struct change {
     struct mirror *mirror;
     gfn_t frame;
     enum level level;
     mirror_slot *slot;
-    struct mirror_entry old; /* as it is when it is neither frozen nor blocked */
+    struct mirror_entry old; /* the first, as it is when it is neither frozen nor blocked */
+    u32 count;
+    u32 done; /* of them, by the last step */
 };
+
+/* Number `index` of a row that begins with `first`. */
+static inline struct mirror_entry row_entry(const struct change *change, struct mirror_entry first,
+                                            u32 index)
+{
+    return (struct mirror_entry){first.raw + index * level_bytes(change->level)};
+}
 
 /* What is asked of the owner. */
 enum change_step {
     STEP_BLOCK,
-    STEP_TRACK, /* of the whole mirror: only `mirror` of the change is looked at */
+    STEP_TRACK, /* of the whole mirror: nothing else of the change is looked at */
     STEP_UNBLOCK,
     STEP_REMOVE,
     STEP_UNLINK,
@@ -28,19 +38,23 @@ enum change_step {
     STEP_PROMOTE,
 };
 
-/* Freezes and blocks the entry (one that was left blocked is taken up). On an error it is as
- * before. */
+/*
+ * Freezes and blocks what is in a row of `count` entries at most, and sets `count` to that. What
+ * was left blocked is taken up; it makes no row with what was not. On an error the first `done` are
+ * blocked, the rest is as before.
+ */
 enum error change_begin(struct change *change);
 /* Makes every vCPU forget what was blocked: one TRACK and one kick, however much it is. */
 enum error changes_track(struct mirror *mirror);
 /*
- * One call to the owner; a busy one once more, with all vCPUs held out of the guest. `caches` and
- * `table`, the external one, are for the steps that need them.
+ * One call to the owner; a busy entry once more, with all vCPUs held out of the guest. `caches` and
+ * `table`, the external one, are for the steps that need them. Of a row that is blocked or removed
+ * `done` says how far it got; the other steps are for single entries.
  */
-enum error change_step(const struct change *change, enum change_step step,
-                       struct vcpu_caches *caches, hpa_t table);
+enum error change_step(struct change *change, enum change_step step, struct vcpu_caches *caches,
+                       hpa_t table);
 /* The way back: present as before, or (false), where the owner cannot unblock it, blocked. */
-bool change_undo(const struct change *change);
+bool change_undo(struct change *change);
 
 /* Before the lock: what splits may need, as far as there is memory; they look whether it is there.
  */

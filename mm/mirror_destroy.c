@@ -6,55 +6,79 @@
 #include "boot/log.h"
 #include "mm/mirror_entry.h"
 
-/* Takes `page` back from the owner into the allocator, or leaks it. */
-static bool page_recover(struct mirror *mirror, hpa_t page, enum level level)
+/* What the owner gave back goes off the row's front; a busy page is asked for once more. */
+static enum error row_reclaim(struct mirror *mirror, struct entry_row *row)
 {
-    enum error error = mirror->ops->reclaim_page(mirror->owner, page, level);
-    if (error == ERR_BUSY) {
-        atomic_fetch_add(&mirror->stats.busy, 1);
-        error = mirror->ops->reclaim_page(mirror->owner, page, level);
+    enum error error = mirror->ops->reclaim(mirror->owner, row);
+    if (error != ERR_BUSY)
+        return error;
+    atomic_fetch_add(&mirror->stats.busy, 1);
+    struct entry_row one = *row;
+    one.count = 1;
+    error = mirror->ops->reclaim(mirror->owner, &one);
+    if (!error)
+        entry_row_advance(row, 1);
+    return error;
+}
+
+/* Takes the row's memory back into the allocator, or leaks it; how many pages are leaked. */
+static u64 row_recover(struct mirror *mirror, struct entry_row row)
+{
+    u64 leaf_pages = level_pages(row.level), leaked = 0;
+    while (row.count) {
+        struct entry_row rest = row;
+        enum error error = row_reclaim(mirror, &rest);
+        if (rest.count < row.count)
+            pages_free(row.page, (row.count - rest.count) * leaf_pages);
+        if (error) {
+            page_set_owner_level(rest.page, rest.level, PAGE_LEAKED);
+            entry_row_advance(&rest, 1);
+            leaked += leaf_pages;
+        }
+        row = rest;
     }
-    if (error)
-        page_set_owner_level(page, level, PAGE_LEAKED);
-    else
-        page_free_level(page, level);
-    return !error;
+    return leaked;
 }
 
-static void leaf_destroy(struct mirror *mirror, struct mirror_entry entry, enum level level)
+/* The leaves of `level` at `slots`, as many of `most` as make a row; how many. */
+static u32 leaves_destroy(struct mirror *mirror, mirror_slot *slots, u32 most, enum level level)
 {
-    if (!page_recover(mirror, entry_page(entry), level))
-        atomic_fetch_add(&mirror->stats.private_leaked, level_pages(level));
-    atomic_fetch_sub(&mirror->stats.leaves[level], 1);
+    struct mirror_entry first = slot_read(slots);
+    struct entry_row row = {
+        .level = level,
+        .count = slots_in_a_row(slots, most, first, level_bytes(level)),
+        .page = entry_page(first),
+    };
+    atomic_fetch_add(&mirror->stats.private_leaked, row_recover(mirror, row));
+    atomic_fetch_sub(&mirror->stats.leaves[level], row.count);
+    return row.count;
 }
 
-static void external_recover(struct mirror *mirror, hpa_t table)
+/* It is empty. */
+static void table_destroy(struct mirror *mirror, hpa_t table)
 {
-    if (page_recover(mirror, page_partner(table), LEVEL_4K))
-        atomic_fetch_add(&mirror->stats.external_returned, 1);
-    else
-        atomic_fetch_add(&mirror->stats.external_leaked, 1);
+    struct entry_row external = {.level = LEVEL_4K, .count = 1, .page = page_partner(table)};
+    u64 leaked = row_recover(mirror, external);
+    atomic_fetch_add(&mirror->stats.external_leaked, leaked);
+    atomic_fetch_add(&mirror->stats.external_returned, 1 - leaked);
     atomic_fetch_sub(&mirror->stats.tables, 1);
+    page_free(table);
 }
 
 /* Empties `table`, whose entries are of `level`: calls itself once a level at most. */
 static void table_empty(struct mirror *mirror, hpa_t table, enum level level)
 {
     mirror_slot *slots = phys_to_virt(table);
-    for (u32 i = 0; i < TABLE_ENTRIES; i++) {
+    for (u32 i = 0, count; i < TABLE_ENTRIES; i += count) {
         struct mirror_entry entry = slot_read(&slots[i]);
         ASSERT(!entry_is_frozen(entry));
-        if (entry_is_absent(entry))
-            continue;
+        count = 1;
         if (entry_is_leaf(entry, level)) {
-            leaf_destroy(mirror, entry, level);
-        } else {
-            hpa_t below = entry_page(entry);
-            table_empty(mirror, below, level - 1);
-            external_recover(mirror, below);
-            page_free(below);
+            count = leaves_destroy(mirror, &slots[i], TABLE_ENTRIES - i, level);
+        } else if (!entry_is_absent(entry)) {
+            table_empty(mirror, entry_page(entry), level - 1);
+            table_destroy(mirror, entry_page(entry));
         }
-        atomic_store(&slots[i], 0);
     }
 }
 

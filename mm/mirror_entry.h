@@ -105,16 +105,18 @@ static inline hpa_t entry_child_page(hpa_t page, enum level level, u32 index)
     return hpa(page.raw + index * level_bytes(level - 1));
 }
 
-/*
- * Freezes `slot` if it still holds `old`. Who succeeds alone may publish or restore; false: a
- * race was lost, and nothing happened.
- */
+/* Freezes `slot` if it holds `old`. Who succeeds alone may publish or restore. */
+[[nodiscard]] static inline bool slot_freeze_if(mirror_slot *slot, struct mirror_entry old)
+{
+    u64 expected = old.raw;
+    return atomic_compare_exchange_strong(slot, &expected, old.raw | ENTRY_FROZEN);
+}
+/* The same, where it may hold something else by now; false: a race was lost. */
 [[nodiscard]] static inline bool slot_freeze(struct mirror *mirror, mirror_slot *slot,
                                              struct mirror_entry old)
 {
     ASSERT(!entry_is_frozen(old));
-    u64 expected = old.raw;
-    if (atomic_compare_exchange_strong(slot, &expected, old.raw | ENTRY_FROZEN))
+    if (slot_freeze_if(slot, old))
         return true;
     atomic_fetch_add(&mirror->stats.races_lost, 1);
     return false;
@@ -126,6 +128,31 @@ static inline void slot_publish(mirror_slot *slot, struct mirror_entry entry)
     u64 before = atomic_exchange(slot, entry.raw);
     /* Nobody but who froze it may touch a frozen entry. */
     ASSERT(before & ENTRY_FROZEN);
+}
+
+/*
+ * Rows: words of neighbouring slots, `first` and then each `step` more than the one before. How
+ * many there are from `slot` on, of `most`:
+ */
+static inline u32 slots_in_a_row(mirror_slot *slot, u32 most, struct mirror_entry first, u64 step)
+{
+    u32 count = 0;
+    for (; count < most && slot_read(&slot[count]).raw == first.raw; first.raw += step)
+        count++;
+    return count;
+}
+/* The same, and those are frozen. */
+static inline u32 slots_freeze(mirror_slot *slot, u32 most, struct mirror_entry first, u64 step)
+{
+    u32 count = 0;
+    for (; count < most && slot_freeze_if(&slot[count], first); first.raw += step)
+        count++;
+    return count;
+}
+static inline void slots_publish(mirror_slot *slot, u32 count, struct mirror_entry first, u64 step)
+{
+    for (u32 i = 0; i < count; i++, first.raw += step)
+        slot_publish(&slot[i], first);
 }
 
 /*
@@ -144,7 +171,7 @@ struct leaf_cursor {
 
 /* Goes on to the first leaf at or after `frame`; false: there is none before `end`. */
 bool leaf_cursor_find(struct leaf_cursor *cursor);
-/* Steps over the entry that it stands on. */
-void leaf_cursor_step(struct leaf_cursor *cursor);
+/* Steps over the entry that it stands on and the `count` - 1 behind it in its table. */
+void leaf_cursor_step(struct leaf_cursor *cursor, u32 count);
 
 #endif

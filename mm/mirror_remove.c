@@ -8,25 +8,41 @@
 #include "boot/assert.h"
 #include "mm/mirror_change.h"
 
-static struct change change_at(const struct leaf_cursor *cursor)
+/* Of the leaf that the cursor stands on and all behind it, as far as its table and the range go. */
+static struct change change_at(const struct leaf_cursor *at)
 {
-    struct mirror_entry now = slot_read(cursor->slot);
+    u64 pages = level_pages(at->level);
+    gfn_t frame = frame_align(at->frame, at->level);
+    u64 in_table = TABLE_ENTRIES - level_index(frame, at->level);
+    u64 in_range = (at->end.raw - frame.raw + pages - 1) / pages;
     return (struct change){
-        .mirror = cursor->mirror,
-        .frame = frame_align(cursor->frame, cursor->level),
-        .level = cursor->level,
-        .slot = cursor->slot,
-        .old = {now.raw & ~(ENTRY_FROZEN | ENTRY_BLOCKED)},
+        .mirror = at->mirror,
+        .frame = frame,
+        .level = at->level,
+        .slot = at->slot,
+        .old = {slot_read(at->slot).raw & ~(ENTRY_FROZEN | ENTRY_BLOCKED)},
+        .count = (u32)(in_table < in_range ? in_table : in_range),
     };
+}
+
+/* Of those the ones that are frozen and make a row with the first. */
+static struct change frozen_at(const struct leaf_cursor *at)
+{
+    struct change change = change_at(at);
+    struct mirror_entry first = slot_read(at->slot);
+    ASSERT(entry_is_frozen(first));
+    change.count = slots_in_a_row(at->slot, change.count, first, level_bytes(at->level));
+    return change;
 }
 
 /* True if a leaf stands at `frame` and has memory on both sides of `border`. */
 static bool leaf_is_cut(struct mirror *mirror, gfn_t frame, gfn_t border, struct change *change)
 {
     struct leaf_cursor cursor = {.mirror = mirror, .frame = frame, .end = gfn(frame.raw + 1)};
-    if (frame.raw >= mirror->frames || !leaf_cursor_find(&cursor))
+    if (frame.raw >= mirror->frames || !leaf_cursor_find(&cursor) || cursor.level == LEVEL_4K)
         return false;
     *change = change_at(&cursor);
+    change->count = 1;
     return change->frame.raw < border.raw &&
            border.raw < change->frame.raw + level_pages(change->level);
 }
@@ -60,8 +76,11 @@ static enum error tables_unblock(struct mirror *mirror, gfn_t start, gfn_t end)
         mirror_slot *slot = slot_find(mirror, frame, LEVEL_4K, &level);
         struct mirror_entry entry = slot_read(slot);
         if (entry_is_blocked(entry) && !entry_is_leaf(entry, level)) {
-            struct change change = {
-                .mirror = mirror, .frame = frame_align(frame, level), .level = level, .slot = slot};
+            struct change change = {.mirror = mirror,
+                                    .frame = frame_align(frame, level),
+                                    .level = level,
+                                    .slot = slot,
+                                    .count = 1};
             enum error error = change_begin(&change);
             if (!error)
                 error = changes_track(mirror);
@@ -79,26 +98,28 @@ static enum error tables_unblock(struct mirror *mirror, gfn_t start, gfn_t end)
 static enum error leaves_block(struct mirror *mirror, gfn_t start, gfn_t *end)
 {
     struct leaf_cursor at = {.mirror = mirror, .frame = start, .end = *end};
-    for (; leaf_cursor_find(&at); leaf_cursor_step(&at)) {
+    while (leaf_cursor_find(&at)) {
         struct change change = change_at(&at);
         enum error error = change_begin(&change);
         if (error) {
+            leaf_cursor_step(&at, change.done);
             *end = at.frame;
             return error;
         }
+        leaf_cursor_step(&at, change.count);
     }
     return OK;
 }
 
-static enum error leaf_remove(const struct change *change)
+/* On an error the first `done` of the row are gone, the rest is frozen and blocked as before. */
+static enum error row_remove(struct change *change)
 {
     enum error error = change_step(change, STEP_REMOVE, NULL, HPA_NONE);
-    if (error)
-        return error;
-    slot_publish(change->slot, (struct mirror_entry){0});
-    atomic_fetch_sub(&change->mirror->stats.leaves[change->level], 1);
-    page_free_level(entry_page(change->old), change->level);
-    return OK;
+    slots_publish(change->slot, change->done, (struct mirror_entry){0}, 0);
+    atomic_fetch_sub(&change->mirror->stats.leaves[change->level], change->done);
+    if (change->done)
+        pages_free(entry_page(change->old), change->done * level_pages(change->level));
+    return error;
 }
 
 /* Of leaves before `end` that are all frozen and blocked. */
@@ -107,15 +128,15 @@ static enum error leaves_remove(struct mirror *mirror, gfn_t start, gfn_t end, g
     struct leaf_cursor at = {.mirror = mirror, .frame = start, .end = end};
     enum error error = leaf_cursor_find(&at) ? changes_track(mirror) : OK;
     while (!error && leaf_cursor_find(&at)) {
-        struct change change = change_at(&at);
-        error = leaf_remove(&change);
-        if (!error)
-            leaf_cursor_step(&at);
+        struct change change = frozen_at(&at);
+        error = row_remove(&change);
+        leaf_cursor_step(&at, change.done);
     }
     *done = at.frame.raw < end.raw ? at.frame : end;
-    for (; error && leaf_cursor_find(&at); leaf_cursor_step(&at)) {
-        struct change change = change_at(&at);
+    while (error && leaf_cursor_find(&at)) {
+        struct change change = frozen_at(&at);
         (void)change_undo(&change);
+        leaf_cursor_step(&at, change.count);
     }
     return error;
 }

@@ -20,7 +20,8 @@ enum error mirror_demote(struct mirror *mirror, struct vcpu_caches *caches, gfn_
         struct change split = {.mirror = mirror,
                                .frame = frame_align(frame, at.level),
                                .level = at.level,
-                               .slot = at.slot};
+                               .slot = at.slot,
+                               .count = 1};
         error = leaves_split(&split, 1, caches);
     }
     lock_unexclude(&mirror->lock);
@@ -43,11 +44,9 @@ static enum table_content table_content(hpa_t table, enum level level)
     if (!empty && !(entry_is_present(first) && entry_is_leaf(first, level - 1) &&
                     is_aligned(page.raw, level_bytes(level))))
         return TABLE_MIXED;
-    for (u32 i = 1; i < TABLE_ENTRIES; i++) {
-        u64 wanted = empty ? 0 : entry_of_leaf(entry_child_page(page, level, i), level - 1).raw;
-        if (slot_read(&slots[i]).raw != wanted)
-            return TABLE_MIXED;
-    }
+    u64 step = empty ? 0 : level_bytes(level - 1);
+    if (slots_in_a_row(slots, TABLE_ENTRIES, first, step) < TABLE_ENTRIES)
+        return TABLE_MIXED;
     return empty ? TABLE_EMPTY : TABLE_IN_A_ROW;
 }
 
@@ -56,7 +55,7 @@ static bool table_find(struct mirror *mirror, gfn_t frame, enum level level, str
 {
     if (hpa_is_none(mirror->root) || frame.raw >= mirror->frames)
         return false;
-    *change = (struct change){.mirror = mirror, .frame = frame_align(frame, level)};
+    *change = (struct change){.mirror = mirror, .frame = frame_align(frame, level), .count = 1};
     change->slot = slot_find(mirror, frame, level, &change->level);
     struct mirror_entry entry = slot_read(change->slot);
     change->old.raw = entry.raw & ~(ENTRY_BLOCKED | ENTRY_FROZEN);
@@ -75,7 +74,7 @@ bool mirror_can_promote(struct mirror *mirror, gfn_t frame, enum level level)
 }
 
 /* Blocked and tracked. */
-static enum error table_join(const struct change *change, enum table_content content)
+static enum error table_join(struct change *change, enum table_content content)
 {
     struct mirror *mirror = change->mirror;
     hpa_t table = entry_page(change->old);

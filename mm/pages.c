@@ -114,46 +114,51 @@ static void zone_note_free(struct zone *zone, u64 pages)
         zone_hint = number;
 }
 
-/* Under the lock. */
-static void page_release(struct zone *zone, u64 index)
-{
-    u8 *owner = &zone->owners[index];
-    if (*owner == PAGE_FREE)
-        panic("pages: 0x%llx is freed twice", (unsigned long long)page_at(zone, index).raw);
-    ASSERT(*owner != PAGE_LEAKED);
-    count_move(*owner, PAGE_FREE, 1);
-    *owner = PAGE_FREE;
-    free_map_set(&zone->free, index);
-    zone_note_free(zone, 1);
-}
-
-/* The owners of a block's pages, eight to a word. */
-static u64 *block_owners(const struct zone *zone, u64 block)
-{
-    return (u64 *)&zone->owners[block * BLOCK_PAGES];
-}
-
+/* An owner eight times over: so many pages' are looked at, and written, at once. */
 static u64 owner_pattern(enum page_owner owner)
 {
     return owner * 0x0101010101010101ull;
 }
 
-static bool block_is_owned(const struct zone *zone, u64 block, enum page_owner owner)
+/* How many of [index, index + count) are of the first one's owner, up to another's. */
+static u64 owner_run(const struct zone *zone, u64 index, u64 count)
 {
-    const u64 *words = block_owners(zone, block);
-    u64 pattern = owner_pattern(owner), differ = 0;
-    for (u32 i = 0; i < OWNER_WORDS; i += 4)
-        differ |= (words[i] ^ pattern) | (words[i + 1] ^ pattern) | (words[i + 2] ^ pattern) |
-                  (words[i + 3] ^ pattern);
-    return !differ;
+    const u8 *owners = zone->owners;
+    u64 pattern = owner_pattern(owners[index]);
+    u64 at = index, end = index + count, words_end = align_down(end, sizeof(u64));
+    while (at < end && owners[at] == (u8)pattern) {
+        at++;
+        if (at % sizeof(u64) == 0)
+            while (at < words_end && *(const u64 *)&owners[at] == pattern)
+                at += sizeof(u64);
+    }
+    return at - index;
 }
 
-static void block_set_owner(const struct zone *zone, u64 block, enum page_owner owner)
+static void owners_set(const struct zone *zone, u64 index, u64 count, enum page_owner owner)
 {
-    u64 *words = block_owners(zone, block);
+    u8 *owners = zone->owners;
     u64 pattern = owner_pattern(owner);
-    for (u32 i = 0; i < OWNER_WORDS; i += 4)
-        words[i] = words[i + 1] = words[i + 2] = words[i + 3] = pattern;
+    u64 at = index, end = index + count, words_end = align_down(end, sizeof(u64));
+    while (at < end) {
+        owners[at++] = (u8)owner;
+        if (at % sizeof(u64) == 0)
+            for (; at < words_end; at += sizeof(u64))
+                *(u64 *)&owners[at] = pattern;
+    }
+}
+
+/* Under the lock: pages of one owner are free again. */
+static void run_release(struct zone *zone, u64 index, u64 count)
+{
+    enum page_owner owner = zone->owners[index];
+    if (owner == PAGE_FREE)
+        panic("pages: 0x%llx is freed twice", (unsigned long long)page_at(zone, index).raw);
+    ASSERT(owner != PAGE_LEAKED);
+    count_move(owner, PAGE_FREE, count);
+    owners_set(zone, index, count, PAGE_FREE);
+    free_map_set(&zone->free, index, count);
+    zone_note_free(zone, count);
 }
 
 /* Lays the bookkeeping out and returns how many pages it takes; `zone` null: only that. */
@@ -180,18 +185,9 @@ static void zone_fill(struct zone *zone, u64 taken)
 {
     u64 start = index_of(zone, zone->first) + taken, end = index_end(zone);
     /* Those that are not there are nobody's: they must not look free. */
-    for (u64 i = 0; i < start; i++)
-        zone->owners[i] = PAGE_VMM;
-    for (u64 i = end; i % BLOCK_PAGES; i++)
-        zone->owners[i] = PAGE_VMM;
-    while (start < end) {
-        if (start % BLOCK_PAGES == 0 && end - start >= BLOCK_PAGES) {
-            free_map_set_block(&zone->free, start / BLOCK_PAGES);
-            start += BLOCK_PAGES;
-        } else {
-            free_map_set(&zone->free, start++);
-        }
-    }
+    owners_set(zone, 0, start, PAGE_VMM);
+    owners_set(zone, end, align_up(end, BLOCK_PAGES) - end, PAGE_VMM);
+    free_map_set(&zone->free, start, end - start);
     zone->free_pages = zone->count - taken;
 }
 
@@ -257,7 +253,7 @@ static enum error block_allocate(enum page_owner owner, hpa_t *page)
         if (block == FREE_MAP_NONE)
             continue;
         free_map_clear_block(&zone->free, block);
-        block_set_owner(zone, block, owner);
+        owners_set(zone, block * BLOCK_PAGES, BLOCK_PAGES, owner);
         zone->free_pages -= BLOCK_PAGES;
         count_move(PAGE_FREE, owner, BLOCK_PAGES);
         *page = page_at(zone, block * BLOCK_PAGES);
@@ -331,56 +327,37 @@ void page_free(hpa_t page)
     pages_free(page, 1);
 }
 
-void pages_free(hpa_t first, u64 count)
+/* Under the lock. */
+static void range_release(hpa_t first, u64 count)
 {
     ASSERT(is_aligned(first.raw, PAGE_BYTES));
-    lock_take(&pages_lock);
     struct zone *zone = zone_of(first);
-    u64 start = index_of(zone, first);
-    ASSERT(count <= index_end(zone) - start);
-    for (u64 i = 0; i < count; i++)
-        page_release(zone, start + i);
-    lock_release(&pages_lock);
+    u64 at = index_of(zone, first), end = at + count;
+    ASSERT(count <= index_end(zone) - at);
+    while (at < end) {
+        u64 run = owner_run(zone, at, end - at);
+        run_release(zone, at, run);
+        at += run;
+    }
 }
 
-/* Under the lock. A block with pages of several owners is freed page by page. */
-static void block_release(struct zone *zone, u64 block)
+void pages_free(hpa_t first, u64 count)
 {
-    enum page_owner owner = zone->owners[block * BLOCK_PAGES];
-    if (owner == PAGE_FREE || owner == PAGE_LEAKED || !block_is_owned(zone, block, owner)) {
-        for (u64 i = 0; i < BLOCK_PAGES; i++)
-            page_release(zone, block * BLOCK_PAGES + i);
-        return;
-    }
-    count_move(owner, PAGE_FREE, BLOCK_PAGES);
-    block_set_owner(zone, block, PAGE_FREE);
-    free_map_set_block(&zone->free, block);
-    zone_note_free(zone, BLOCK_PAGES);
+    lock_take(&pages_lock);
+    range_release(first, count);
+    lock_release(&pages_lock);
 }
 
 void page_free_level(hpa_t page, enum level level)
 {
-    if (level == LEVEL_4K) {
-        page_free(page);
-        return;
-    }
-    ASSERT(is_aligned(page.raw, level_bytes(level)));
-    lock_take(&pages_lock);
-    struct zone *zone = zone_of(page);
-    u64 start = index_of(zone, page);
-    ASSERT(level_pages(level) <= index_end(zone) - start);
-    for (u64 i = 0; i < level_pages(level); i += BLOCK_PAGES)
-        block_release(zone, (start + i) / BLOCK_PAGES);
-    lock_release(&pages_lock);
+    pages_free(page, level_pages(level));
 }
 
 void pages_free_some(const hpa_t *pages, u32 count)
 {
     lock_take(&pages_lock);
-    for (u32 i = 0; i < count; i++) {
-        struct zone *zone = zone_of(pages[i]);
-        page_release(zone, index_of(zone, pages[i]));
-    }
+    for (u32 i = 0; i < count; i++)
+        range_release(pages[i], 1);
     lock_release(&pages_lock);
 }
 
@@ -422,17 +399,9 @@ bool page_is_owned(hpa_t page, enum level level, enum page_owner owner)
 {
     lock_take(&pages_lock);
     struct zone *zone = zone_of(page);
-    u64 start = index_of(zone, page);
-    bool owned = level_pages(level) <= index_end(zone) - start;
-    for (u64 i = 0; owned && i < level_pages(level);) {
-        if (level > LEVEL_4K && (start + i) % BLOCK_PAGES == 0) {
-            owned = block_is_owned(zone, (start + i) / BLOCK_PAGES, owner);
-            i += BLOCK_PAGES;
-        } else {
-            owned = zone->owners[start + i] == owner;
-            i++;
-        }
-    }
+    u64 start = index_of(zone, page), count = level_pages(level);
+    bool owned = count <= index_end(zone) - start && zone->owners[start] == owner &&
+                 owner_run(zone, start, count) == count;
     lock_release(&pages_lock);
     return owned;
 }

@@ -56,68 +56,88 @@ static bool partial_writes_poison(void)
     return affected && has_movdir64b;
 }
 
-void page_clean(hpa_t page, enum level level)
+/* The software module's pages are ordinary memory. */
+static bool pages_are_poisoned(void)
+{
+    return !tdx_module()->software && partial_writes_poison();
+}
+
+static void page_clean_if(bool poisoned, hpa_t page, enum level level)
 {
     page_regain(page, level);
-    /* The software module's pages are ordinary memory. */
-    if (tdx_module()->software || !partial_writes_poison())
-        return;
-    for (u64 at = 0; at < level_bytes(level); at += PAGE_BYTES)
+    for (u64 at = 0; poisoned && at < level_bytes(level); at += PAGE_BYTES)
         page_clear_direct(phys_to_virt(hpa(page.raw + at)));
 }
 
-void page_take_back(hpa_t page, enum level level)
+void page_clean(hpa_t page, enum level level)
 {
-    page_clean(page, level);
-    pamt_unreference(page, level, NULL);
+    page_clean_if(pages_are_poisoned(), page, level);
 }
 
-/* seamcall_patient, for so many pages that a copy of all operands shows. */
-static struct tdx_status page_call(enum tdh_leaf leaf, u64 operand)
+void pages_take_back(hpa_t first, enum level level, u32 count)
 {
-    struct tdx_short few = {.rcx = operand};
-    struct tdx_status status = seamcall_short(leaf, &few);
-    if (status.raw == 0 || !tdx_status_is_busy(status))
-        return status;
-    struct tdx_regs regs = {.gpr[GPR_RCX] = operand};
-    return seamcall_patient(leaf, &regs);
+    bool poisoned = pages_are_poisoned();
+    /* Often there is nothing to do for any of them. */
+    if (!poisoned && !paging_is_strict() && !pamt_is_dynamic())
+        return;
+    for (u32 i = 0; i < count; i++) {
+        hpa_t page = hpa(first.raw + i * level_bytes(level));
+        page_clean_if(poisoned, page, level);
+        pamt_unreference(page, level, NULL);
+    }
 }
 
-enum error page_write_back(hpa_t page, enum level level, u16 hkid, const char *where)
+/*
+ * A leaf that takes an address in RCX and no more, for pages in a row; the one that is busy
+ * patiently. On an error `each` stands at the page that it is about.
+ */
+static enum error pages_call(struct tdx_each *each, const char *what)
+{
+    enum tdh_leaf leaf = (enum tdh_leaf)each->leaf;
+    while (each->left) {
+        struct tdx_status status = seamcall_each(each);
+        if (each->left == 0)
+            break;
+        if (tdx_status_is_busy(status)) {
+            struct tdx_regs regs = {.gpr[GPR_RCX] = each->operand};
+            status = seamcall_patient(leaf, &regs);
+        }
+        char where[WHERE_BYTES];
+        format_string(where, sizeof where, "%s, HPA 0x%llx", what,
+                      (unsigned long long)each->operand);
+        enum error error = tdx_status_error_final(status, leaf, where);
+        if (error)
+            return error;
+        each->operand += each->step;
+        each->left--;
+    }
+    return OK;
+}
+
+enum error pages_write_back(hpa_t first, u64 count, u16 hkid, const char *what, u64 *done)
 {
     struct tdx_each each = {
         .leaf = TDH_PHYMEM_PAGE_WBINVD,
-        .operand = page.raw | (u64)hkid << tdx_module()->hkid_shift,
+        .operand = first.raw | (u64)hkid << tdx_module()->hkid_shift,
         .step = PAGE_BYTES,
-        .left = level_pages(level),
+        .left = count,
     };
-    while (each.left) {
-        struct tdx_status status = seamcall_each(&each);
-        if (status.raw == 0)
-            break;
-        /* The one that it stopped at, patiently; then on. */
-        if (tdx_status_is_busy(status))
-            status = page_call(TDH_PHYMEM_PAGE_WBINVD, each.operand);
-        enum error error = tdx_status_error_final(status, TDH_PHYMEM_PAGE_WBINVD, where);
-        if (error)
-            return error;
-        each.operand += each.step;
-        each.left--;
-    }
-    return OK;
+    enum error error = pages_call(&each, what);
+    *done = count - each.left;
+    return error;
 }
 
-enum error page_reclaim(hpa_t page, const char *what)
+enum error pages_reclaim(hpa_t first, enum level level, u32 count, const char *what, u32 *done)
 {
-    struct tdx_status status = page_call(TDH_PHYMEM_PAGE_RECLAIM, page.raw);
-    if (status.raw != 0) {
-        char where[WHERE_BYTES];
-        format_string(where, sizeof where, "%s, HPA 0x%llx", what, (unsigned long long)page.raw);
-        enum error error = tdx_status_error_final(status, TDH_PHYMEM_PAGE_RECLAIM, where);
-        if (error)
-            return error;
-    }
-    return OK;
+    struct tdx_each each = {
+        .leaf = TDH_PHYMEM_PAGE_RECLAIM,
+        .operand = first.raw,
+        .step = level_bytes(level),
+        .left = count,
+    };
+    enum error error = pages_call(&each, what);
+    *done = count - (u32)each.left;
+    return error;
 }
 
 /* For the places where nobody else can wait: who is at a region's edge comes to an end. */

@@ -30,15 +30,33 @@ static inline enum error page_hand_over(hpa_t page, enum level level, struct pag
     return error;
 }
 void page_keep(hpa_t page, enum level level, struct page_cache *pairs);
-void page_take_back(hpa_t page, enum level level);
+/* `count` pages of that level, one behind the other. */
+void pages_take_back(hpa_t first, enum level level, u32 count);
+static inline void page_take_back(hpa_t page, enum level level)
+{
+    pages_take_back(page, level, 1);
+}
 
 void page_regain(hpa_t page, enum level level);
 void page_clean(hpa_t page, enum level level);
 
-/* PHYMEM.PAGE.WBINVD: what the caches hold of the page under `hkid`. */
-enum error page_write_back(hpa_t page, enum level level, u16 hkid, const char *where);
-/* PHYMEM.PAGE.RECLAIM; page_take_back comes next. On error the page is the module's as before. */
-enum error page_reclaim(hpa_t page, const char *what);
+/* PHYMEM.PAGE.WBINVD: what the caches hold of so many pages under `hkid`; of the first `*done`. */
+enum error pages_write_back(hpa_t first, u64 count, u16 hkid, const char *what, u64 *done);
+static inline enum error page_write_back(hpa_t page, u16 hkid, const char *what)
+{
+    u64 done;
+    return pages_write_back(page, 1, hkid, what, &done);
+}
+/*
+ * PHYMEM.PAGE.RECLAIM of `count` pages of that level, one behind the other; page_take_back comes
+ * next for the first `*done`. On an error the others are the module's as before.
+ */
+enum error pages_reclaim(hpa_t first, enum level level, u32 count, const char *what, u32 *done);
+static inline enum error page_reclaim(hpa_t page, const char *what)
+{
+    u32 done;
+    return pages_reclaim(page, LEVEL_4K, 1, what, &done);
+}
 
 /*
  * Allocates a page (PAGE_TD_CONTROL) and gives it with RCX = page, RDX = `rdx` to the leaf that

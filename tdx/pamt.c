@@ -123,7 +123,7 @@ static void pair_return(const hpa_t pair[PAMT_PAIR_PAGES], struct page_cache *pa
 {
     atomic_fetch_add(&pamt.removed, 1);
     for (u32 i = 0; i < PAMT_PAIR_PAGES; i++) {
-        if (page_write_back(pair[i], LEVEL_4K, tdx_module()->hkid_first, "a page of a PAMT pair")) {
+        if (page_write_back(pair[i], tdx_module()->hkid_first, "a page of a PAMT pair")) {
             log_line("tdx: page 0x%llx of a PAMT pair is not used again",
                      (unsigned long long)pair[i].raw);
             atomic_fetch_add(&pamt.lost, 1);

@@ -100,30 +100,36 @@ tdx_call_short:
     registers_return
 
 ; bool tdx_call_each(struct tdx_each *each)
-; Calls with RAX = leaf, RCX = operand (RDX = 0), once for each operand, as long as the answer is 0:
+; Calls with RAX = leaf, RCX = operand, RDX = rdx, once for each operand, as long as the answer is 0:
 ; then operand and left say where it stopped, and status what the last call answered.
+; All this is in registers that a leaf leaves alone: a turn loads what it does not, and looks.
 global tdx_call_each:function hidden
 tdx_call_each:
     registers_keep
+    mov r13, SLOT(rdi, 0)
+    mov rbx, SLOT(rdi, 1)
+    mov r14, SLOT(rdi, 2)
+    mov rbp, SLOT(rdi, 3)
+    mov r12, SLOT(rdi, 4)
 .next:
-    mov rax, SLOT(rdi, 0)
-    mov rcx, SLOT(rdi, 1)
-    xor edx, edx
+    mov rax, r13
+    mov rcx, rbx
+    mov rdx, r14
     call [tdx_entry]
-    mov rdi, [rsp]
     jc .end
     test rax, rax               ; clears carry
     jnz .end
-    mov rcx, SLOT(rdi, 2)
-    add SLOT(rdi, 1), rcx
-    dec qword SLOT(rdi, 3)
+    add rbx, rbp
+    dec r12
     jnz .next
     clc
 .end:
-    mov SLOT(rdi, 4), rax
+    pop rdi
+    mov SLOT(rdi, 1), rbx
+    mov SLOT(rdi, 4), r12
+    mov SLOT(rdi, 5), rax
     setc al
     movzx eax, al
-    pop rdi
     registers_return
 
 ; void tdx_entry_idle(void): a module that does nothing, and does it well.

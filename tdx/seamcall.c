@@ -191,12 +191,12 @@ struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_re
     return call_full(leaf, regs);
 }
 
-/* One by one: an injection is for one call. */
+/* Until an answer is not 0. One by one, where there are injections: each is for one call. */
 static struct tdx_status each_injected(struct tdx_each *each)
 {
     struct tdx_status status = {0};
     while (each->left && status.raw == 0) {
-        struct tdx_short regs = {.rcx = each->operand};
+        struct tdx_short regs = {.rcx = each->operand, .rdx = each->rdx};
         status = seamcall_short((enum tdh_leaf)each->leaf, &regs);
         each->operand += status.raw == 0 ? each->step : 0;
         each->left -= status.raw == 0;
@@ -204,10 +204,8 @@ static struct tdx_status each_injected(struct tdx_each *each)
     return status;
 }
 
-struct tdx_status seamcall_each(struct tdx_each *each)
+static struct tdx_status each_plain(struct tdx_each *each)
 {
-    if (atomic_load_explicit(&seamcall_injections, memory_order_acquire))
-        return each_injected(each);
     u64 left = each->left, start = seamcall_is_measured ? tsc_read() : 0;
     bool carry = tdx_call_each(each);
     struct tdx_status status = {carry ? TDX_STATUS_NO_MODULE : each->status};
@@ -218,6 +216,20 @@ struct tdx_status seamcall_each(struct tdx_each *each)
     if (tdx_status_is_error(status))
         seamcall_failure_count((enum tdh_leaf)each->leaf, status);
     return status;
+}
+
+struct tdx_status seamcall_each(struct tdx_each *each)
+{
+    for (;;) {
+        bool injected = atomic_load_explicit(&seamcall_injections, memory_order_acquire);
+        struct tdx_status status = injected ? each_injected(each) : each_plain(each);
+        if (each->left == 0 || (status.raw & (TDX_STATUS_ERROR | TDX_STATUS_NON_RECOVERABLE)))
+            return status;
+        /* Done, with something to say. */
+        each->operand += each->step;
+        if (--each->left == 0)
+            return status;
+    }
 }
 
 struct tdx_status seamcall_short(enum tdh_leaf leaf, struct tdx_short *regs)

@@ -48,7 +48,7 @@ struct tdx_short {
 bool tdx_call_short(struct tdx_short *regs);
 /* One leaf for a row of pages: RCX is `operand`, then that much further, `left` times. */
 struct tdx_each {
-    u64 leaf, operand, step, left;
+    u64 leaf, operand, rdx, step, left;
     u64 status; /* of the last call */
 };
 bool tdx_call_each(struct tdx_each *each);
@@ -64,7 +64,7 @@ struct tdx_status seamcall_version(enum tdh_leaf leaf, u8 version, struct tdx_re
 /* With RCX, RDX and R8 alone, in and out; never for a leaf that draws a random number. */
 struct tdx_status seamcall_short(enum tdh_leaf leaf, struct tdx_short *regs);
 
-/* tdx_call_each until an answer is not 0; what is told says how far it got. Otherwise the same. */
+/* tdx_call_each, until an answer is an error: `each` says how far it got. Otherwise the same. */
 struct tdx_status seamcall_each(struct tdx_each *each);
 
 /*

@@ -23,14 +23,6 @@ static void entry_operands(struct tdx_regs *regs, const struct td *td, gfn_t fra
     regs->gpr[GPR_RDX] = td->tdr.raw;
 }
 
-/* For the leaves that want no more than the entry. */
-static struct tdx_status entry_call(const struct td *td, enum tdh_leaf leaf, gfn_t frame,
-                                    enum level level)
-{
-    struct tdx_short regs = {.rcx = operand_entry(frame, level), .rdx = td->tdr.raw};
-    return seamcall_short(leaf, &regs);
-}
-
 __attribute__((noinline)) static enum error
 entry_refusal(struct tdx_status status, enum tdh_leaf leaf, gfn_t frame, enum level level)
 {
@@ -98,15 +90,39 @@ static enum error set_leaf(void *owner, struct vcpu_caches *caches, gfn_t frame,
     return entry_fill(owner, TDH_MEM_PAGE_AUG, frame, level, page, &caches->metadata_pages);
 }
 
-static enum error block(void *owner, gfn_t frame, enum level level)
+/* The leaf for each entry of the row, which goes off it. */
+static enum error row_call(const struct td *td, enum tdh_leaf leaf, struct entry_row *row)
+{
+    struct tdx_each each = {
+        .leaf = leaf,
+        .operand = operand_entry(row->frame, row->level),
+        .rdx = td->tdr.raw,
+        .step = level_bytes(row->level),
+        .left = row->count,
+    };
+    struct tdx_status status = seamcall_each(&each);
+    entry_row_advance(row, row->count - (u32)each.left);
+    return row->count == 0 ? OK : entry_refusal(status, leaf, row->frame, row->level);
+}
+
+static enum error entry_call(const struct td *td, enum tdh_leaf leaf, gfn_t frame, enum level level)
+{
+    struct entry_row one = {.frame = frame, .level = level, .count = 1, .page = HPA_NONE};
+    return row_call(td, leaf, &one);
+}
+
+static enum error block(void *owner, struct entry_row *row)
 {
     struct td *td = owner;
+    u32 count = row->count;
     /* No vCPU can hold a translation yet: the module removes unblocked entries. */
-    if (!td->finalized)
+    if (!td->finalized) {
+        entry_row_advance(row, count);
         return OK;
-    struct tdx_status status = entry_call(td, TDH_MEM_RANGE_BLOCK, frame, level);
-    td->untracked |= status.raw == 0;
-    return entry_error(status, TDH_MEM_RANGE_BLOCK, frame, level);
+    }
+    enum error error = row_call(td, TDH_MEM_RANGE_BLOCK, row);
+    td->untracked |= row->count < count;
+    return error;
 }
 
 static enum error unblock(void *owner, gfn_t frame, enum level level)
@@ -114,11 +130,13 @@ static enum error unblock(void *owner, gfn_t frame, enum level level)
     struct td *td = owner;
     if (!td->finalized)
         return OK;
+    /* It is over, and page_lost said why: some of this may be removed. */
+    if (atomic_load(&td->broken))
+        return ERR_REFUSED;
     /* The TRACK failed, and was told. The module unblocks no more than it removes without one. */
     if (td->untracked)
         return ERR_REFUSED;
-    struct tdx_status status = entry_call(td, TDH_MEM_RANGE_UNBLOCK, frame, level);
-    return entry_error(status, TDH_MEM_RANGE_UNBLOCK, frame, level);
+    return entry_call(td, TDH_MEM_RANGE_UNBLOCK, frame, level);
 }
 
 static enum error track(void *owner)
@@ -141,7 +159,8 @@ static enum error track(void *owner)
 
 /*
  * After PAGE.REMOVE there is no way back, and a page that the caches may still write to cannot be
- * used: the TD has lost it. The mirror keeps it, and td_destroy leaks it.
+ * used: the TD has lost it, and what was removed with it. The mirror keeps all that, and td_destroy
+ * leaks it.
  */
 static void page_lost(struct td *td, gfn_t frame)
 {
@@ -151,29 +170,39 @@ static void page_lost(struct td *td, gfn_t frame)
 }
 
 /* What the module has let go of: written back under the TD's key, and ours again. */
-static enum error page_recover(struct td *td, gfn_t frame, hpa_t page, enum level level)
+static enum error row_recover(struct td *td, struct entry_row *row)
 {
-    enum error error = page_write_back(page, level, td->hkid, "a removed page");
-    if (error) {
-        page_lost(td, frame);
-        return error;
-    }
-    page_take_back(page, level);
-    return OK;
+    u64 leaf_pages = level_pages(row->level), written;
+    enum error error =
+        pages_write_back(row->page, row->count * leaf_pages, td->hkid, "a removed page", &written);
+    u32 done = (u32)(written / leaf_pages);
+    pages_take_back(row->page, row->level, done);
+    entry_row_advance(row, done);
+    if (error)
+        page_lost(td, row->frame);
+    return error;
 }
 
-static enum error remove_leaf(void *owner, gfn_t frame, enum level level, hpa_t page)
+static enum error table_recover(struct td *td, gfn_t frame, hpa_t table)
 {
-    struct tdx_status status = entry_call(owner, TDH_MEM_PAGE_REMOVE, frame, level);
-    enum error error = entry_error(status, TDH_MEM_PAGE_REMOVE, frame, level);
-    return error ? error : page_recover(owner, frame, page, level);
+    struct entry_row one = {.frame = frame, .level = LEVEL_4K, .count = 1, .page = table};
+    return row_recover(td, &one);
+}
+
+static enum error remove_row(void *owner, struct entry_row *row)
+{
+    struct entry_row removed = *row, rest = *row;
+    enum error error = row_call(owner, TDH_MEM_PAGE_REMOVE, &rest);
+    removed.count -= rest.count;
+    enum error lost = row_recover(owner, &removed);
+    entry_row_advance(row, row->count - rest.count - removed.count);
+    return lost ? lost : error;
 }
 
 static enum error unlink_table(void *owner, gfn_t frame, enum level level, hpa_t table)
 {
-    struct tdx_status status = entry_call(owner, TDH_MEM_SEPT_REMOVE, frame, level);
-    enum error error = entry_error(status, TDH_MEM_SEPT_REMOVE, frame, level);
-    return error ? error : page_recover(owner, frame, table, LEVEL_4K);
+    enum error error = entry_call(owner, TDH_MEM_SEPT_REMOVE, frame, level);
+    return error ? error : table_recover(owner, frame, table);
 }
 
 static enum error demote(void *owner, struct vcpu_caches *caches, gfn_t frame, enum level level,
@@ -213,7 +242,7 @@ static enum error promote(void *owner, gfn_t frame, enum level level, hpa_t page
     if (error)
         return error;
     pamt_promoted(page, level, NULL);
-    return page_recover(owner, frame, table, LEVEL_4K);
+    return table_recover(owner, frame, table);
 }
 
 static void hold_vcpus(void *owner)
@@ -229,15 +258,16 @@ static void release_vcpus(void *owner)
     atomic_store(&td->held, false);
 }
 
-static enum error reclaim_page(void *owner, hpa_t page, enum level level)
+static enum error reclaim(void *owner, struct entry_row *row)
 {
     struct td *td = owner;
+    u32 done;
     /* The module reclaims nothing of a TD whose key is not free; td_destroy said why it is not. */
     if (td->hkid_assigned)
         return ERR_REFUSED;
-    enum error error = page_reclaim(page, "a TD's memory");
-    if (!error)
-        page_take_back(page, level);
+    enum error error = pages_reclaim(row->page, row->level, row->count, "a TD's memory", &done);
+    pages_take_back(row->page, row->level, done);
+    entry_row_advance(row, done);
     return error;
 }
 
@@ -286,12 +316,12 @@ const struct mirror_ops td_mirror_ops = {
     .block = block,
     .track = track,
     .unblock = unblock,
-    .remove_leaf = remove_leaf,
+    .remove = remove_row,
     .unlink_table = unlink_table,
     .demote = demote,
     .promote = promote,
     .hold_vcpus = hold_vcpus,
     .release_vcpus = release_vcpus,
-    .reclaim_page = reclaim_page,
+    .reclaim = reclaim,
     .read_entry = read_entry,
 };

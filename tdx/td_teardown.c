@@ -81,7 +81,7 @@ static void tdr_reclaim(struct teardown *teardown)
         return;
     enum error error = td->hkid_assigned ? ERR_REFUSED : page_reclaim(page, "TDR");
     if (!error)
-        error = page_write_back(page, LEVEL_4K, tdx_module()->hkid_first, "the TDR");
+        error = page_write_back(page, tdx_module()->hkid_first, "the TDR");
     if (error) {
         page_leak(page, "TDR");
         teardown->leaked_pages++;

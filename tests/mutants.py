@@ -21,8 +21,8 @@ MUTANTS = {
         "    atomic_fetch_or(slot, ENTRY_FROZEN);\n"
         "    enum error error = hpa_is_none(request.source)\n"),
     "freeze-more": (
-        "mm/mirror_entry.h", "&expected, old.raw | ENTRY_FROZEN))\n",
-        "&expected, old.raw | ENTRY_FROZEN | ENTRY_BLOCKED))\n"),
+        "mm/mirror_entry.h", "&expected, old.raw | ENTRY_FROZEN);\n",
+        "&expected, old.raw | ENTRY_FROZEN | ENTRY_BLOCKED);\n"),
     "map-overwrite": (
         "mm/mirror.c", "    slot_publish(slot, entry_of_leaf(page, request.level));\n",
         "    slot_publish(slot, absent);\n"
@@ -44,6 +44,20 @@ MUTANTS = {
         "mm/mirror_remove.c", "    enum error error = change_step(change, STEP_REMOVE, NULL",
         "    page_free_level(entry_page(change->old), change->level);\n"
         "    enum error error = change_step(change, STEP_REMOVE, NULL"),
+    "remove-publish-all": (
+        "mm/mirror_remove.c", "    slots_publish(change->slot, change->done, ",
+        "    slots_publish(change->slot, change->count, "),
+    "remove-free-all": (
+        "mm/mirror_remove.c", "    if (change->done)\n        pages_free(entry_page(change->old), "
+        "change->done * ",
+        "    if (change->done)\n        pages_free(entry_page(change->old), change->count * "),
+    "busy-end-of-row": (
+        "mm/mirror_change.c", "        if (error || change->count <= 1 || "
+        "change->done == change->count)\n            return error;\n",
+        "        return error;\n"),
+    "row-of-anything": (
+        "mm/mirror_entry.h", "    for (; count < most && slot_read(&slot[count]).raw == first.raw; ",
+        "    for (; count < most && slot_read(&slot[count]).raw; "),
     "remove-off-by-one": (
         "mm/mirror_remove.c", "        gfn_t blocked_end = end;",
         "        gfn_t blocked_end = gfn(end.raw - (end.raw > start.raw));"),
@@ -54,8 +68,8 @@ MUTANTS = {
         "tdx/td_memory.c", "    if (!error)\n        td_vcpus_kick(td);\n", ""),
     "remove-no-restore": (
         "mm/mirror_change.c",
-        "    slot_publish(change->slot, unblocked ? change->old : blocked);\n",
-        "    (void)unblocked;\n    (void)blocked;\n"),
+        "        slot_publish(&change->slot[i], unblocked ? present : blocked);\n",
+        "        (void)present;\n        (void)blocked;\n"),
     "change-no-block": (
         "mm/mirror_change.c",
         "    enum error error = change_step(change, STEP_BLOCK, NULL, HPA_NONE);\n",
@@ -77,8 +91,9 @@ MUTANTS = {
         "    slot_publish(change->slot, change->old);\n"
         "    atomic_store(change->slot, joined.raw);\n"),
     "promote-any": (
-        "mm/mirror_size.c", "        if (slot_read(&slots[i]).raw != wanted)\n",
-        "        if (slot_read(&slots[i]).raw == 0 && wanted)\n"),
+        "mm/mirror_size.c",
+        "    if (slots_in_a_row(slots, TABLE_ENTRIES, first, step) < TABLE_ENTRIES)\n",
+        "    if (slots_in_a_row(slots, 1, first, step) < 1)\n"),
 }
 
 

@@ -168,13 +168,14 @@ static enum error share_step(struct vcpu *vcpu, gfn_t start, gfn_t end, gfn_t *d
 
 /*
  * A guest takes a block that was emptied in whole pages of 2 MiB again, if no table is left in
- * their place. What refuses, stays: it costs speed alone.
+ * their place: there hardly is a question whether it can go. What refuses, stays: it costs speed
+ * alone.
  */
 static void blocks_tidy(struct vcpu *vcpu, gfn_t start, gfn_t end)
 {
     gfn_t block = gfn(align_up(start.raw, BLOCK_PAGES));
     for (; block.raw + BLOCK_PAGES <= end.raw; block.raw += BLOCK_PAGES)
-        (void)memory_promote_block(vcpu, block);
+        (void)mirror_promote(&vcpu->vm->td.mirror, block, LEVEL_2M);
 }
 
 /*

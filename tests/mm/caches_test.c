@@ -50,6 +50,21 @@ static void a_cache_under_its_minimum_is_filled_and_no_other(void **state)
     end();
 }
 
+static void pages_are_taken_in_ascending_order(void **state)
+{
+    (void)state;
+    start(512);
+    assert_int_equal(page_cache_fill(&caches.private_pages), OK);
+    hpa_t first = page_cache_take(&caches.private_pages);
+    page_free(first);
+    for (u32 i = 1; i < PAGE_CACHE_CAPACITY; i++) {
+        hpa_t page = page_cache_take(&caches.private_pages);
+        assert_int_equal(page.raw, first.raw + i * PAGE_BYTES);
+        page_free(page);
+    }
+    end();
+}
+
 static void without_memory_what_was_there_stays(void **state)
 {
     (void)state;
@@ -63,6 +78,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cache_under_its_minimum_is_filled_and_no_other),
+        cmocka_unit_test(pages_are_taken_in_ascending_order),
         cmocka_unit_test(without_memory_what_was_there_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -167,19 +167,40 @@ static enum error set_leaf(void *owner, struct vcpu_caches *caches, gfn_t frame,
     return error;
 }
 
-static enum error block(void *owner, gfn_t frame, enum level level)
+/* A row lies under one table; only of leaves there are several. */
+static void row_check(struct model *model, enum model_op op, const struct entry_row *row)
 {
-    struct model *model = owner;
-    assert_true(hpa_is_none(model_walk(model, frame)));
+    model->rows[op]++;
+    assert_true(row->count >= 1);
+    assert_true(level_index(row->frame, row->level) + row->count <= TABLE_ENTRIES);
+    assert_true(is_aligned(row->frame.raw, level_pages(row->level)));
+}
+
+static enum error block_one(struct model *model, const struct entry_row *row)
+{
+    assert_true(hpa_is_none(model_walk(model, row->frame)));
     assert_false(model->key_freed);
-    ancestors_check(model, frame, level);
+    ancestors_check(model, row->frame, row->level);
     enum error error = answer(model, OP_BLOCK);
-    struct model_entry *entry = model_entry_find(model, frame, level);
+    struct model_entry *entry = model_entry_find(model, row->frame, row->level);
     assert_non_null(entry);
     assert_false(entry->blocked);
+    if (entry->state != EXTERNAL_TABLE)
+        assert_int_equal(entry->page.raw, row->page.raw);
     if (!error) {
         entry->blocked = true;
         entry->blocked_epoch = model->epoch;
+    }
+    return error;
+}
+
+static enum error block(void *owner, struct entry_row *row)
+{
+    enum error error = OK;
+    row_check(owner, OP_BLOCK, row);
+    while (!error && row->count) {
+        error = block_one(owner, row);
+        entry_row_advance(row, !error);
     }
     return error;
 }
@@ -223,16 +244,26 @@ static enum error unblock(void *owner, gfn_t frame, enum level level)
     return error;
 }
 
-static enum error remove_leaf(void *owner, gfn_t frame, enum level level, hpa_t page)
+static enum error remove_one(struct model *model, const struct entry_row *row)
 {
-    struct model *model = owner;
     enum error error = answer(model, OP_REMOVE);
-    struct model_entry *entry = entry_tracked(model, frame, level);
+    struct model_entry *entry = entry_tracked(model, row->frame, row->level);
     assert_int_not_equal(entry->state, EXTERNAL_TABLE);
-    assert_true(hpa_equal(entry->page, page));
+    assert_int_equal(entry->page.raw, row->page.raw);
     if (!error) {
         entry_drop(model, entry);
-        page_mark(model, page, level, false);
+        page_mark(model, row->page, row->level, false);
+    }
+    return error;
+}
+
+static enum error remove_row(void *owner, struct entry_row *row)
+{
+    enum error error = OK;
+    row_check(owner, OP_REMOVE, row);
+    while (!error && row->count) {
+        error = remove_one(owner, row);
+        entry_row_advance(row, !error);
     }
     return error;
 }
@@ -333,9 +364,8 @@ static void release_vcpus(void *owner)
     model->held = false;
 }
 
-static enum error reclaim_page(void *owner, hpa_t page, enum level level)
+static enum error reclaim_one(struct model *model, hpa_t page, enum level level)
 {
-    struct model *model = owner;
     assert_true(model->key_freed);
     enum error error = answer(model, OP_RECLAIM);
     for (u32 i = 0; i < MODEL_ENTRIES_MAX; i++) {
@@ -351,6 +381,17 @@ static enum error reclaim_page(void *owner, hpa_t page, enum level level)
     }
     fail_msg("page %#llx was never given", (unsigned long long)page.raw);
     return ERR_INVALID;
+}
+
+static enum error reclaim(void *owner, struct entry_row *row)
+{
+    enum error error = OK;
+    row_check(owner, OP_RECLAIM, row);
+    while (!error && row->count) {
+        error = reclaim_one(owner, row->page, row->level);
+        entry_row_advance(row, !error);
+    }
+    return error;
 }
 
 static enum error read_entry(void *owner, gfn_t frame, enum level level,
@@ -379,13 +420,13 @@ const struct mirror_ops model_ops = {
     .block = block,
     .track = track,
     .unblock = unblock,
-    .remove_leaf = remove_leaf,
+    .remove = remove_row,
     .unlink_table = unlink_table,
     .demote = demote,
     .promote = promote,
     .hold_vcpus = hold_vcpus,
     .release_vcpus = release_vcpus,
-    .reclaim_page = reclaim_page,
+    .reclaim = reclaim,
     .read_entry = read_entry,
 };
 
@@ -477,6 +518,7 @@ void model_fail(struct model *model, enum model_op op, u32 first, u32 last, enum
 void model_calm(struct model *model)
 {
     memset(model->calls, 0, sizeof model->calls);
+    memset(model->rows, 0, sizeof model->rows);
     model->history_len = 0;
     model->fail_first = model->fail_last = 0;
 }

@@ -47,7 +47,8 @@ struct model {
     struct model_entry entries[MODEL_ENTRIES_MAX]; /* hashed by level and frame */
     bool page_is_given[MODEL_PAGES_MAX];           /* from HOST_MEMORY_START on */
     u64 epoch;
-    u32 calls[OP_KINDS];
+    u32 calls[OP_KINDS]; /* of rows: entries, */
+    u32 rows[OP_KINDS];  /* and the rows that were asked for */
     enum model_op history[MODEL_HISTORY_MAX];
     u32 history_len;
     bool key_freed, held;

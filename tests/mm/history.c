@@ -269,10 +269,24 @@ static enum error set_leaf(void *owner, struct vcpu_caches *caches, gfn_t frame,
     return answered(model_ops.set_leaf(owner, caches, frame, level, page));
 }
 
-static enum error block(void *owner, gfn_t frame, enum level level)
+/* A look between each two entries of a row: the module is seen there, too. */
+static enum error row_ask(void *owner, struct entry_row *row,
+                          enum error (*ask)(void *owner, struct entry_row *row))
 {
+    enum error error = OK;
     look();
-    return answered(model_ops.block(owner, frame, level));
+    while (!error && row->count) {
+        struct entry_row one = *row;
+        one.count = 1;
+        error = answered(ask(owner, &one));
+        entry_row_advance(row, !error);
+    }
+    return error;
+}
+
+static enum error block(void *owner, struct entry_row *row)
+{
+    return row_ask(owner, row, model_ops.block);
 }
 
 static enum error track(void *owner)
@@ -287,10 +301,9 @@ static enum error unblock(void *owner, gfn_t frame, enum level level)
     return answered(model_ops.unblock(owner, frame, level));
 }
 
-static enum error remove_leaf(void *owner, gfn_t frame, enum level level, hpa_t page)
+static enum error remove_row(void *owner, struct entry_row *row)
 {
-    look();
-    return answered(model_ops.remove_leaf(owner, frame, level, page));
+    return row_ask(owner, row, model_ops.remove);
 }
 
 static enum error unlink_table(void *owner, gfn_t frame, enum level level, hpa_t table)
@@ -330,7 +343,7 @@ void history_begin(struct model *model, u64 pages, const char *name)
     history_ops.block = block;
     history_ops.track = track;
     history_ops.unblock = unblock;
-    history_ops.remove_leaf = remove_leaf;
+    history_ops.remove = remove_row;
     history_ops.unlink_table = unlink_table;
     history_ops.demote = demote;
     history_ops.promote = promote;

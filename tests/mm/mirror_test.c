@@ -123,6 +123,43 @@ static void a_removal_blocks_all_tracks_once_removes_all_invariant_17(void **sta
     model_check(&model);
 }
 
+/* 512 frames that lie in two tables, on `first` and what is above it, or below it. */
+static void map_on(u64 start, hpa_t first, bool descending)
+{
+    struct page_cache *cache = &model.caches.private_pages;
+    cache->minimum = 1;
+    for (u64 i = 0; i < 512; i++) {
+        assert_int_equal(cache->count, 0);
+        cache->pages[cache->count++] = hpa(first.raw + (descending ? 511 - i : i) * PAGE_BYTES);
+        map_range(start + i, 1);
+    }
+    cache->minimum = PAGE_CACHE_MINIMUM;
+}
+
+static void neighbours_on_memory_in_a_row_are_one_call(void **state)
+{
+    (void)state;
+    hpa_t first;
+    gfn_t done;
+    for (u32 descending = 0; descending < 2; descending++) {
+        assert_int_equal(pages_allocate(PAGE_PRIVATE, 512, 1, &first), OK);
+        map_on(512 + 100, first, descending);
+        /* It was left blocked: it is asked for no more, and parts its row. */
+        model_fail(&model, OP_TRACK, 1, 2, ERR_BUSY);
+        assert_int_equal(
+            mirror_remove_range(&model.mirror, &model.caches, gfn(700), gfn(701), &done), ERR_BUSY);
+        model_calm(&model);
+        assert_int_equal(
+            mirror_remove_range(&model.mirror, &model.caches, gfn(512), gfn(2048), &done), OK);
+        assert_int_equal(model.calls[OP_BLOCK], 511);
+        assert_int_equal(model.calls[OP_REMOVE], 512);
+        assert_int_equal(model.rows[OP_BLOCK], descending ? 511 : 3);
+        assert_int_equal(model.rows[OP_REMOVE], descending ? 512 : 4);
+        assert_int_equal(model.calls[OP_TRACK], 1);
+        model_check(&model);
+    }
+}
+
 static void a_removal_of_nothing_calls_nobody(void **state)
 {
     (void)state;
@@ -166,9 +203,11 @@ static void the_audit_names_the_first_difference_invariant_6(void **state)
     assert_int_equal(mirror_audit(&model.mirror, message), ERR_STATE);
     assert_string_equal(message, "GPA 0x14000, level 0: the mirror's entry is absent, "
                                  "the external one is mapped");
-    assert_int_equal(model_ops.block(&model, gfn(20), LEVEL_4K), OK);
+    struct entry_row row = {.frame = gfn(20), .level = LEVEL_4K, .count = 1, .page = extra};
+    struct entry_row same = row;
+    assert_int_equal(model_ops.block(&model, &row), OK);
     assert_int_equal(model_ops.track(&model), OK);
-    assert_int_equal(model_ops.remove_leaf(&model, gfn(20), LEVEL_4K, extra), OK);
+    assert_int_equal(model_ops.remove(&model, &same), OK);
     page_free(extra);
     page_set_owner(entry->page, PAGE_SHARED);
     assert_int_equal(mirror_audit(&model.mirror, message), ERR_STATE);
@@ -194,6 +233,7 @@ int main(void)
         MIRROR_TEST(a_frame_with_the_shared_bit_is_out_of_range_invariant_9),
         MIRROR_TEST(a_walker_meets_frozen_entries_and_goes_invariants_1_2_4),
         MIRROR_TEST(a_removal_blocks_all_tracks_once_removes_all_invariant_17),
+        MIRROR_TEST(neighbours_on_memory_in_a_row_are_one_call),
         MIRROR_TEST(a_removal_of_nothing_calls_nobody),
         MIRROR_TEST(the_audit_names_the_first_difference_invariant_6),
     };

@@ -242,6 +242,8 @@ static void allocate_any(void)
             assert_false(free_run_exists(LARGE, LARGE));
         break;
     case 2:
+        if (any(8) == 0)
+            count += any(LARGE); /* into the next block */
         if (pages_allocate(owner, count, 4, &page) == OK)
             take(page, count, owner);
         else

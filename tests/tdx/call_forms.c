@@ -21,7 +21,7 @@ bool tdx_call_each(struct tdx_each *each)
 {
     bool carry = false;
     do {
-        struct tdx_short few = {.rax = each->leaf, .rcx = each->operand};
+        struct tdx_short few = {.rax = each->leaf, .rcx = each->operand, .rdx = each->rdx};
         carry = tdx_call_short(&few);
         each->status = few.rax;
         if (carry || few.rax)

@@ -11,6 +11,7 @@
 #include "tests/host/cmocka.h"
 
 void entry_scramble(void);
+void entry_answer(void);
 extern u64 entry_seen[GPR_COUNT];
 extern u64 entry_carry;
 
@@ -28,6 +29,13 @@ __asm__(".data\n"
         "    note 5, rbp\n    note 6, rsi\n    note 7, rdi\n    note 8, r8\n"
         "    note 9, r9\n    note 10, r10\n    note 11, r11\n    note 12, r12\n"
         "    note 13, r13\n    note 14, r14\n    note 15, r15\n"
+        "    mov %rsp, entry_seen + 8 * 4(%rip)\n"
+        "    btq $0, entry_carry(%rip)\n"
+        "    ret\n"
+        /* Keeps what a leaf of the module keeps: all that it does not answer in. */
+        "entry_answer:\n"
+        "    note 0, rax\n    note 1, rcx\n    note 2, rdx\n    note 8, r8\n"
+        "    note 9, r9\n    note 10, r10\n    note 11, r11\n"
         "    mov %rsp, entry_seen + 8 * 4(%rip)\n"
         "    btq $0, entry_carry(%rip)\n"
         "    ret\n");
@@ -78,28 +86,34 @@ static void few_registers_go_in_and_come_back(void **state)
 static void a_row_of_operands_is_called_until_an_answer_is_not_0(void **state)
 {
     (void)state;
-    struct tdx_each each = {.leaf = 0x11, .operand = 0x2000, .step = 0x1000, .left = 5};
+    struct tdx_each each = {
+        .leaf = 0x11, .operand = 0x2000, .rdx = 0x333, .step = 0x1000, .left = 5};
     entry_carry = 0;
+    tdx_entry = entry_answer;
     /* Its answer is the leaf inverted: it stops at once. */
     assert_false(tdx_call_each(&each));
     assert_int_equal(each.status, ~0x11ull);
     assert_int_equal(each.operand, 0x2000);
     assert_int_equal(each.left, 5);
+    assert_int_equal(entry_seen[GPR_RAX], 0x11);
     assert_int_equal(entry_seen[GPR_RCX], 0x2000);
-    assert_int_equal(entry_seen[GPR_RDX], 0);
-    /* A leaf of all ones makes the answer 0: it goes to the end. */
+    assert_int_equal(entry_seen[GPR_RDX], 0x333);
+    /* A leaf of all ones makes the note 0: it goes to the end. */
     each.leaf = ~0ull;
     assert_false(tdx_call_each(&each));
     assert_int_equal(each.status, 0);
     assert_int_equal(each.operand, 0x7000);
     assert_int_equal(each.left, 0);
+    assert_int_equal(entry_seen[GPR_RAX], ~0ull);
     assert_int_equal(entry_seen[GPR_RCX], 0x6000);
+    assert_int_equal(entry_seen[GPR_RDX], 0x333);
     assert_int_equal(entry_seen[GPR_RSP] % 16, 8);
     entry_carry = 1;
     each.left = 3;
     assert_true(tdx_call_each(&each));
     assert_int_equal(each.left, 3);
     entry_carry = 0;
+    tdx_entry = entry_scramble;
 }
 
 static void carry_is_told(void **state)

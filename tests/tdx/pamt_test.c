@@ -359,7 +359,10 @@ static void a_split_page_has_512_and_a_joined_one_none(void **state)
 
     track();
     assert_int_equal(entry_call(TDH_MEM_PAGE_REMOVE, hpa(0), nowhere, &regs), 0);
-    assert_int_equal(page_write_back(large, LEVEL_2M, td.hkid, "the large page"), OK);
+    u64 written;
+    assert_int_equal(
+        pages_write_back(large, level_pages(LEVEL_2M), td.hkid, "the large page", &written), OK);
+    assert_int_equal(written, level_pages(LEVEL_2M));
     page_take_back(large, LEVEL_2M);
     td_stop(large, table);
     end_check(0);

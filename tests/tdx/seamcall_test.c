@@ -60,6 +60,32 @@ static void leaf_and_version_go_into_rax(void **state)
     assert_int_equal(regs.gpr[GPR_RCX], 0x1234);
 }
 
+/* Only an error stops it, on whatever way it goes. */
+static void a_row_stops_at_its_first_error(void **state)
+{
+    struct inject_config none_of_these = {"TDH.VP.WR", 1, "OPERAND_INVALID", 1};
+    for (u32 injected = 0; injected < 2; injected++) {
+        struct tdx_each each = {TDH_MEM_RANGE_BLOCK, 0x5000, 0x77, 0x1000, 6, 0};
+        u64 counted = seamcall_counts()[TDH_MEM_RANGE_BLOCK].calls;
+        start(state);
+        if (injected)
+            assert_int_equal(seamcall_inject(&none_of_these), OK);
+        answers_set(4, (u64[]){0, status_of(TDX_GPA_RANGE_ALREADY_BLOCKED, 0), 0,
+                               status_of(TDX_OPERAND_BUSY, OPERAND_TDR)});
+        assert_int_equal(tdx_status_code(seamcall_each(&each)), TDX_OPERAND_BUSY);
+        assert_int_equal(each.operand, 0x8000);
+        assert_int_equal(each.left, 3);
+        assert_int_equal(last_in.gpr[GPR_RCX], 0x8000);
+        assert_int_equal(last_in.gpr[GPR_RDX], 0x77);
+        assert_int_equal(calls, 4);
+        answers_set(1, (u64[]){0});
+        assert_int_equal(seamcall_each(&each).raw, 0);
+        assert_int_equal(each.operand, 0xb000);
+        assert_int_equal(each.left, 0);
+        assert_int_equal(seamcall_counts()[TDH_MEM_RANGE_BLOCK].calls, counted + 7);
+    }
+}
+
 static void every_row_of_the_tables_has_its_name(void **state)
 {
     (void)state;
@@ -215,6 +241,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(leaf_and_version_go_into_rax, start),
+        cmocka_unit_test_setup(a_row_stops_at_its_first_error, start),
         cmocka_unit_test_setup(every_row_of_the_tables_has_its_name, start),
         cmocka_unit_test_setup(a_refusal_is_one_line_with_leaf_status_operand_and_place, start),
         cmocka_unit_test_setup(success_and_its_remarks_are_no_errors, start),

@@ -325,7 +325,8 @@ static void entries_read_as_the_module_has_them(void **state)
     }
     gfn_t pending = {gpa_to_gfn(gpa(MAPPED_START)).raw + PAGES_MAPPED - 1};
     struct external_entry entry;
-    assert_int_equal(td.mirror.ops->block(&td, pending, LEVEL_4K), OK);
+    struct entry_row row = {.frame = pending, .level = LEVEL_4K, .count = 1, .page = HPA_NONE};
+    assert_int_equal(td.mirror.ops->block(&td, &row), OK);
     assert_int_equal(td.mirror.ops->read_entry(&td, pending, LEVEL_4K, &entry), OK);
     assert_int_equal(entry.state, EXTERNAL_BLOCKED);
     assert_int_equal(td_destroy(&td), OK);

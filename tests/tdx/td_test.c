@@ -445,6 +445,26 @@ static void a_page_that_is_not_written_back_ends_the_td(void **state)
     end_check();
 }
 
+/* One row: what is before it is free, what is behind it is lost with it, and nothing is asked. */
+static void nor_is_what_its_row_removed_behind_it(void **state)
+{
+    (void)state;
+    struct inject_config injection = {"TDH.PHYMEM.PAGE.WBINVD", 2, "OPERAND_INVALID", 1};
+    gfn_t first = gpa_to_gfn(gpa(MAPPED_START));
+    start(1, 1);
+    assert_int_equal(seamcall_inject(&injection), OK);
+    assert_int_equal(td_live(), ERR_REFUSED);
+    assert_non_null(strstr(host_log(), "GPA 0x201000 is removed, its page is not written back"));
+    assert_int_equal(fake_count(TDH_MEM_RANGE_UNBLOCK), 0);
+    assert_int_equal(fake_count(TDH_PHYMEM_PAGE_WBINVD), 1);
+    assert_int_equal(td.mirror.stats.leaves[LEVEL_4K], PAGES_ADDED + PAGES_MAPPED - 1);
+    for (u64 i = 0; i < PAGES_MAPPED; i++)
+        assert_int_equal(hpa_is_none(mirror_lookup(&td.mirror, gfn(first.raw + i), NULL)),
+                         i < PAGES_MAPPED / 2);
+    (void)td_destroy(&td);
+    end_check();
+}
+
 static void every_call_is_refused_in_turn(void **state)
 {
     (void)state;
@@ -473,6 +493,7 @@ int main(void)
         cmocka_unit_test(a_write_back_of_all_caches_is_resumed),
         cmocka_unit_test(a_vcpu_that_fails_halfway_is_flushed_all_the_same),
         cmocka_unit_test(a_page_that_is_not_written_back_ends_the_td),
+        cmocka_unit_test(nor_is_what_its_row_removed_behind_it),
         cmocka_unit_test(every_call_is_refused_in_turn),
         cmocka_unit_test(every_call_is_busy_in_turn),
     };
