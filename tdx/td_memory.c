@@ -149,10 +149,9 @@ static enum error track(void *owner)
     lock_take(&td->track_lock);
     struct tdx_status status = seamcall(TDH_MEM_TRACK, &regs);
     enum error error = tdx_status_error(status, TDH_MEM_TRACK, "a removal");
-    if (!error) {
-        td->untracked = false;
+    if (!error)
         td_vcpus_kick(td);
-    }
+    td->untracked &= error != OK;
     lock_release(&td->track_lock);
     return error;
 }

@@ -19,6 +19,7 @@ static void a_whole_file_is_understood(void **state)
     assert_int_equal(parse("# two guests\n"
                            "[tain]\n"
                            "strict = no\r\n"
+                           "checker = no\n"
                            "module = new\n"
                            "inject = TDH.MEM.PAGE.ADD:3:OPERAND_BUSY\n"
                            "\n"
@@ -36,6 +37,7 @@ static void a_whole_file_is_understood(void **state)
                            "kernel = hello.bin"),
                      OK);
     assert_false(config.strict);
+    assert_false(config.checker);
     assert_true(config.newer_module);
     assert_int_equal(config.inject_count, 1);
     assert_string_equal(config.inject[0].leaf, "TDH.MEM.PAGE.ADD");
@@ -59,6 +61,7 @@ static void an_empty_file_has_no_guests_and_is_strict(void **state)
     assert_int_equal(parse(""), OK);
     assert_int_equal(config.guest_count, 0);
     assert_true(config.strict);
+    assert_true(config.checker);
     assert_false(config.newer_module);
 }
 

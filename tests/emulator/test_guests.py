@@ -146,6 +146,21 @@ def test_a_refusal_half_way_is_undone(boot_guest, leaf):
     assert "not all was given back" not in machine.text(), machine.tail()
 
 
+def test_answers_that_mean_ask_again_cost_nothing(boot_guest):
+    again = ["SYS.TDMR.INIT:1:INTERRUPTED_RESUMABLE", "MNG.CREATE:1:RND_NO_ENTROPY",
+             "MEM.PAGE.AUG:1:OPERAND_BUSY", "VP.ENTER:3:OPERAND_BUSY",
+             "MEM.TRACK:1:PREVIOUS_TLB_EPOCH_BUSY", "PHYMEM.CACHE.WB:1:INTERRUPTED_RESUMABLE",
+             "PHYMEM.PAGE.RECLAIM:9:OPERAND_BUSY", "MEM.SEPT.RD:5:OPERAND_BUSY"]
+    machine = boot_guest("mapgpa", tain="".join("inject = TDH.%s\n" % line for line in again))
+    machine.expect("guest: PASS")
+    assert machine.finish() == 0, machine.tail()
+    for line in again:
+        leaf, _, status = line.split(":")
+        assert "tdx: TDH.%s is made to fail: %s (inject)" % (leaf, status) in machine.text(), line
+    assert " refused: " not in machine.text(), machine.tail()
+    assert_survived(machine)
+
+
 def test_after_an_undone_build_another_guest_runs(boot_guest):
     machine = boot_guest("hello", tain="inject = TDH.MR.FINALIZE:1:OPERAND_INVALID",
                          guest="[guest second]\nkernel = guest.bin\nmemory = 32M\n")

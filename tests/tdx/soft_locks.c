@@ -32,7 +32,7 @@ static const char *metadata_lock_held(const struct tdmr *tdmr)
 {
     if (tdmr->lock)
         return held_text("TDMR", tdmr->base, tdmr->lock);
-    for (u32 level = LEVEL_1G; level <= LEVEL_1G; level--) {
+    for (u32 level = LEVEL_4K; level <= LEVEL_1G; level++) {
         for (u64 at = tdmr->base; at < tdmr->base + tdmr->size;
              at += level_bytes((enum level)level)) {
             if (level == LEVEL_4K && soft_system.has_dynamic_pamt &&
