@@ -9,7 +9,7 @@ struct interrupt {
     enum interrupt_kind {
         INTERRUPT_NONE,
         INTERRUPT_FIXED,
-        INTERRUPT_NMI, /* not delivered to TDs yet */
+        INTERRUPT_NMI,
     } kind;
     enum interrupt_target {
         TARGET_PHYSICAL, /* destination is an APIC id */

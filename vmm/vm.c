@@ -12,7 +12,9 @@
 #include "vmm/cpuid.h"
 #include "vmm/guest_image.h"
 #include "vmm/measure.h"
+#include "vmm/monitor.h"
 #include "vmm/run.h"
+#include "vmm/schedule.h"
 #include "vmm/vmx_vm.h"
 
 enum end_sort { CLEAN, CRASH };
@@ -57,9 +59,13 @@ static enum error check_config(const struct guest_config *config)
                       (unsigned long long)(bytes / KIB),
                       (unsigned long long)(LAYOUT_MEMORY_MIN / MIB),
                       (unsigned long long)(LAYOUT_MEMORY_MAX / MIB));
-    if (config->vcpus == 0 || config->vcpus > TD_VCPUS_MAX || config->vcpus > cpu_count())
-        return REFUSE(config, ERR_UNSUPPORTED, "%u vCPUs, but the machine has %u processor%s",
-                      config->vcpus, cpu_count(), cpu_count() == 1 ? "" : "s");
+    if (config->vcpus == 0 || config->vcpus > TD_VCPUS_MAX)
+        return REFUSE(config, ERR_UNSUPPORTED, "%u vCPUs are not between 1 and %u", config->vcpus,
+                      TD_VCPUS_MAX);
+    for (u32 i = 0; i < config->processor_count; i++)
+        if (config->processors[i] >= cpu_count())
+            return REFUSE(config, ERR_RANGE, "processor %u, but the machine has %u",
+                          config->processors[i], cpu_count());
     /* Its pages, and as many table pages as they need in mirror, external and direct tables. */
     struct pages_stats stats;
     pages_statistics(&stats);
@@ -95,6 +101,14 @@ static enum error create_td(struct vm *vm)
     return e;
 }
 
+/* On the processors that tain.cfg names, in turn, or where there are the fewest. */
+static u32 vcpu_place(const struct guest_config *config, u32 index)
+{
+    if (config->processor_count)
+        return config->processors[index % config->processor_count];
+    return schedule_place(index);
+}
+
 /* A vCPU is the module's on the processor that creates it: the one that will run it. */
 struct creation {
     struct vm *vm;
@@ -120,6 +134,7 @@ static enum error create_vcpus(struct vm *vm)
         memset(vcpu, 0, sizeof *vcpu);
         vcpu->vm = vm;
         vcpu->index = i;
+        vcpu->cpu = vcpu_place(vm->config, i);
         vcpu->vmx.vmcs = HPA_NONE;
         vcpu_caches_init(&vcpu->caches, pamt_is_dynamic() ? METADATA_PAGES_MINIMUM : 0);
         lapic_init(&vcpu->lapic, i);
@@ -128,7 +143,7 @@ static enum error create_vcpus(struct vm *vm)
         if (!vm_is_td(vm))
             continue;
         struct creation creation = {.vm = vm, .vcpu = vcpu};
-        cpu_run_on(i, create_vcpu_here, &creation);
+        cpu_run_on(vcpu->cpu, create_vcpu_here, &creation);
         if (creation.result)
             return creation.result;
     }
@@ -149,14 +164,6 @@ static enum error add_page(struct vm *vm, const struct guest_piece *piece, u64 o
     return td_add_page(&vm->td, &vm->vcpus[0]->caches, gpa(piece->start.raw + offset), content);
 }
 
-/* What is typed while the guest is built is its input too; the line keeps only a few bytes. */
-static void poll_console(struct vm *vm)
-{
-    lock_take(&vm->lock);
-    guest_console_poll(vm);
-    lock_release(&vm->lock);
-}
-
 static enum error add_image(struct vm *vm, const struct guest_image *image)
 {
     hpa_t page;
@@ -167,7 +174,7 @@ static enum error add_image(struct vm *vm, const struct guest_image *image)
         const struct guest_piece *piece = &image->pieces[i];
         for (u64 offset = 0; offset < piece->len_bytes && !e; offset += PAGE_BYTES) {
             e = add_page(vm, piece, offset, phys_to_virt(page));
-            poll_console(vm);
+            monitor_breathe();
         }
         if (e)
             log_line("guest %s: adding %s to the TD failed: %s", vm->config->name, piece->what,
@@ -248,23 +255,43 @@ enum error vm_create(struct vm *vm, const struct guest_config *config)
     return e;
 }
 
-enum vm_end vm_run(struct vm *vm)
+enum error vm_start(struct vm *vm)
 {
-    ASSERT(cpu_this()->index == 0);
-    guest_console_begin(vm);
     vm->start_tsc = tsc_read();
-    vm->poll_tsc = vm->start_tsc;
-    for (u32 i = 1; i < vm->vcpu_count; i++)
-        cpu_start_on(i, vcpu_run, vm->vcpus[i]);
-    if (vm_is_td(vm))
-        vcpu_run(vm->vcpus[0]);
-    else
-        vmx_vcpu_run(vm->vcpus[0]);
-    for (u32 i = 1; i < vm->vcpu_count; i++)
-        cpu_wait(i);
-    vm->end_tsc = tsc_read();
-    guest_console_end(vm);
-    return vm->end;
+    vm->scan_tsc = vm->start_tsc;
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        enum error e = schedule_add(vm->vcpus[i]);
+        if (!e)
+            continue;
+        log_line("guest %s: processor %u has all the vCPUs that it can take", vm->config->name,
+                 vm->vcpus[i]->cpu);
+        vm_stop(vm);
+        return e;
+    }
+    return OK;
+}
+
+void vm_stop(struct vm *vm)
+{
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        schedule_remove(vm->vcpus[i]);
+}
+
+void vm_pause(struct vm *vm)
+{
+    vm->paused = true;
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        schedule_kick(vm->vcpus[i]->cpu);
+        while (vm->vcpus[i]->running)
+            cpu_serve_call(); /* its processor may be waiting for us */
+    }
+}
+
+void vm_resume(struct vm *vm)
+{
+    vm->paused = false;
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        schedule_kick(vm->vcpus[i]->cpu);
 }
 
 enum error vm_destroy(struct vm *vm)
@@ -294,10 +321,10 @@ void vm_end(struct vm *vm, enum vm_end end)
     enum vm_end runs = VM_RUNS;
     if (!atomic_compare_exchange_strong(&vm->end, &runs, end))
         return;
-    for (u32 i = 0; i < vm->vcpu_count; i++) {
-        if (i != cpu_this()->index)
-            cpu_kick(i);
-    }
+    vm->end_tsc = tsc_read();
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        schedule_kick(vm->vcpus[i]->cpu);
+    schedule_kick(0); /* the monitor's: it takes the guest down */
 }
 
 void vcpu_post(struct vcpu *vcpu, u8 vector)
@@ -305,16 +332,27 @@ void vcpu_post(struct vcpu *vcpu, u8 vector)
     if (!vm_is_td(vcpu->vm)) /* has no local APIC */
         return;
     td_vcpu_post(&vcpu->td, vector);
-    if (vcpu->halted && vcpu->index != cpu_this()->index)
-        cpu_kick(vcpu->index);
+    if (vcpu->halted)
+        schedule_kick(vcpu->cpu);
+}
+
+/* Its own loop hands it to the module: a kick makes it look. */
+static void vcpu_post_nmi(struct vcpu *vcpu)
+{
+    vcpu->nmi_wanted = true;
+    schedule_kick(vcpu->cpu);
 }
 
 void vm_deliver(struct vm *vm, const struct interrupt *interrupt, u32 sender)
 {
-    if (interrupt->kind != INTERRUPT_FIXED)
+    if (interrupt->kind == INTERRUPT_NONE)
         return;
     for (u32 i = 0; i < vm->vcpu_count; i++) {
-        if (interrupt_is_for(interrupt, i, sender))
+        if (!interrupt_is_for(interrupt, i, sender))
+            continue;
+        if (interrupt->kind == INTERRUPT_NMI)
+            vcpu_post_nmi(vm->vcpus[i]);
+        else
             vcpu_post(vm->vcpus[i], interrupt->vector);
     }
 }

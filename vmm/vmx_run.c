@@ -9,6 +9,7 @@
 #include "boot/x86.h"
 #include "vmm/measure.h"
 #include "vmm/ports.h"
+#include "vmm/schedule.h"
 #include "vmm/vm.h"
 #include "vmm/vmx_policy.h"
 #include "vmm/vmx_vcpu.h"
@@ -24,21 +25,6 @@ void vmx_poll_arm(void)
 {
     u64 shift = rdmsr(MSR_VMX_MISC) & VMX_MISC_TIMER_SHIFT_MASK;
     vmx_field_set(VMCS_PREEMPTION_TIMER, (time_us_to_tsc(POLL_US) >> shift) + 1);
-}
-
-/* The console, what waits to be logged, and interrupts that came meanwhile. */
-static void serve_poll(struct vcpu *vcpu)
-{
-    struct vm *vm = vcpu->vm;
-    lock_take(&vm->lock);
-    guest_console_poll(vm);
-    bool audit_wanted = vm->console.audit_wanted;
-    vm->console.audit_wanted = false;
-    lock_release(&vm->lock);
-    if (audit_wanted)
-        (void)vm_audit(vm);
-    log_pump();
-    interrupts_window();
 }
 
 /* The end of a guest by an exit: one line with what the VMCS says of it. */
@@ -91,16 +77,26 @@ static void serve_nmi(struct vcpu *vcpu)
         serve_unknown(vcpu);
 }
 
+static void yield_if_due(void)
+{
+    if (schedule_must_yield(tsc_read()))
+        schedule_kick(cpu_this()->index);
+}
+
 static void serve_interrupt(struct vcpu *vcpu)
 {
     (void)vcpu;
     interrupt_handle(vmx_field(VMCS_EXIT_INTR_INFO) & INTR_VECTOR_MASK);
+    yield_if_due();
 }
 
 static void serve_timer(struct vcpu *vcpu)
 {
+    (void)vcpu;
     vmx_poll_arm();
-    serve_poll(vcpu);
+    log_pump();
+    interrupts_window();
+    yield_if_due();
 }
 
 static inline void answer_cpuid(struct vcpu *vcpu, const struct vmx_cpuid_line *line)
@@ -153,17 +149,10 @@ static void serve_io(struct vcpu *vcpu)
 /* No device here interrupts a VM: a guest that halts is waiting for its user to end it. */
 static void serve_hlt(struct vcpu *vcpu)
 {
-    struct vm *vm = vcpu->vm;
-    if (!(vmx_field(VMCS_GUEST_RFLAGS) & RFLAGS_IF)) {
+    if (vmx_field(VMCS_GUEST_RFLAGS) & RFLAGS_IF)
+        vcpu->wish = VCPU_HALT;
+    else
         end_for_exit(vcpu, VM_END_HALTED);
-        return;
-    }
-    while (!vm_has_ended(vm)) {
-        apic_timer_arm(tsc_read() + time_us_to_tsc(POLL_US));
-        interrupts_wait();
-        serve_poll(vcpu);
-    }
-    apic_timer_arm(0);
 }
 
 /* A VM has no hypercalls, but for those of a guest that measures. */
@@ -321,12 +310,41 @@ static bool enter_measured(struct vcpu *vcpu)
     return true;
 }
 
-void vmx_vcpu_run(void *argument)
+/* The vCPU whose VMCS and registers a processor has; null: none. */
+static struct vcpu *loaded[CPU_MAX];
+
+void vmx_vcpu_leave(void)
 {
-    struct vcpu *vcpu = argument;
-    struct vmx_vcpu *vmx = &vcpu->vmx;
+    struct vcpu **here = &loaded[cpu_this()->index];
+    if (*here)
+        vmx_vcpu_unload(*here);
+    *here = NULL;
+}
+
+static void load(struct vcpu *vcpu)
+{
+    struct vcpu **here = &loaded[cpu_this()->index];
+    if (*here == vcpu)
+        return;
+    vmx_vcpu_leave();
     vmx_vcpu_load(vcpu);
-    while (!vm_has_ended(vcpu->vm)) {
+    *here = vcpu;
+}
+
+/* The processor is wanted: looked at after an interrupt, or at the preemption timer. */
+static inline bool slice_goes_on(const struct vcpu *vcpu, const _Atomic bool *kicked)
+{
+    return !vm_has_ended(vcpu->vm) && vcpu->wish == VCPU_RUN &&
+           !atomic_load_explicit(kicked, memory_order_relaxed);
+}
+
+void vmx_vcpu_run(struct vcpu *vcpu)
+{
+    struct vmx_vcpu *vmx = &vcpu->vmx;
+    const _Atomic bool *kicked = &cpu_this()->kicked;
+    load(vcpu);
+    apic_timer_arm(schedule_yield_tsc());
+    while (slice_goes_on(vcpu, kicked)) {
         if (!(vcpu->series ? enter_measured(vcpu) : vmx_enter(vmx->gpr, vmx->launched))) {
             end_for_instruction(vcpu);
             break;
@@ -334,5 +352,4 @@ void vmx_vcpu_run(void *argument)
         vmx->launched = true;
         serve_exit(vcpu);
     }
-    vmx_vcpu_unload(vcpu);
 }

@@ -48,8 +48,10 @@ void vmx_vcpu_load(struct vcpu *vcpu);
 /* Makes it none's; what the guest left in the processor is gone. */
 void vmx_vcpu_unload(struct vcpu *vcpu);
 
-/* Runs the vCPU (a struct vcpu) on this processor until its VM ends. */
-void vmx_vcpu_run(void *vcpu);
+/* One slice (vmm/run.h). The vCPU stays in the processor until it leaves. */
+void vmx_vcpu_run(struct vcpu *vcpu);
+/* Takes the VM's vCPU that this processor holds, if any, out of it. */
+void vmx_vcpu_leave(void);
 
 /*
  * Enters the guest of the current VMCS with these registers; true after the exit that follows,

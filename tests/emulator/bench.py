@@ -27,6 +27,7 @@ CONFIG = """\
 [tain]
 strict = %s
 test = measure
+guests = in turn
 [guest measure]
 kind = td
 kernel = measure.bin

@@ -7,6 +7,8 @@ import pytest
 
 from emulator import BUILD
 
+IN_TURN = "[tain]\nguests = in turn\n"
+
 
 def guest_file(name):
     return os.path.join(BUILD, "guests", name + ".bin")
@@ -55,7 +57,7 @@ def test_a_td_and_a_vm_run_one_after_the_other(boot):
     config = "[guest %s]\nkind = %s\nkernel = %s.bin\nmemory = 80M\n"
     order = [("one", "td", "hello"), ("two", "vm", "vm_hello"), ("three", "td", "hello"),
              ("four", "vm", "vm_hello")]
-    machine = boot("".join(config % guest for guest in order),
+    machine = boot(IN_TURN + "".join(config % guest for guest in order),
                    {name + ".bin": guest_file(name) for name in ("hello", "vm_hello")})
     for name, _, _ in order:
         machine.expect("tain: console of guest %s;" % name)
@@ -104,7 +106,7 @@ def test_a_vm_that_halts_can_be_ended(boot_vm):
 def test_the_memory_of_a_vm_is_given_back(boot):
     # Eight times 64 MiB are more than the machine has.
     config = "[guest g%d]\nkind = vm\nkernel = guest.bin\nmemory = 72M\n"
-    machine = boot("".join(config % i for i in range(8)), {"guest.bin": guest_file("vm_hello")})
+    machine = boot(IN_TURN + "".join(config % i for i in range(8)), {"guest.bin": guest_file("vm_hello")})
     assert machine.finish() == 0, machine.tail()
     assert machine.text().count("guest: PASS") == 8, machine.tail()
     assert_survived(machine, vms=8)

@@ -34,7 +34,7 @@ run_SOURCES := vmm/run.c $(VMM_DEVICES)
 
 HOST_TESTS += vm
 vm_TEST := tests/vmm/vm_test.c
-vm_SOURCES := vmm/vm.c vmm/summary.c vmm/guest_image.c vmm/linux.c vmm/acpi_tables.c \
+vm_SOURCES := vmm/vm.c vmm/schedule.c vmm/summary.c vmm/guest_image.c vmm/linux.c vmm/acpi_tables.c \
               $(VMM_DEVICES)
 
 # The boot shim for an address that a process may have; the test reads it when it runs.
@@ -61,3 +61,13 @@ vmx_vm_SOURCES := vmm/vmx_vm.c mm/ept.c mm/ept_change.c mm/caches.c mm/pages.c m
 HOST_TESTS += measure
 measure_TEST := tests/vmm/measure_test.c
 measure_SOURCES := $(VMM_DEVICES)
+
+HOST_TESTS += schedule
+schedule_TEST := tests/vmm/schedule_test.c
+schedule_SOURCES := vmm/schedule.c
+
+# The guests of tain.cfg, the line and its commands, over VMs that only say what was done to them.
+HOST_TESTS += monitor
+monitor_TEST := tests/vmm/monitor_test.c
+monitor_SOURCES := vmm/monitor.c vmm/commands.c vmm/guests.c vmm/console.c vmm/uart.c vmm/ioapic.c \
+                   boot/machine.c boot/lock.c boot/names.c
