@@ -61,3 +61,7 @@ vmx_vm_SOURCES := vmm/vmx_vm.c mm/ept.c mm/ept_change.c mm/caches.c mm/pages.c m
 HOST_TESTS += measure
 measure_TEST := tests/vmm/measure_test.c
 measure_SOURCES := $(VMM_DEVICES)
+
+HOST_TESTS += vlapic
+vlapic_TEST := tests/vmm/vlapic_test.c
+vlapic_SOURCES := vmm/vlapic.c
