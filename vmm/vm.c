@@ -13,6 +13,7 @@
 #include "vmm/guest_image.h"
 #include "vmm/measure.h"
 #include "vmm/run.h"
+#include "vmm/vmx_interrupt.h"
 #include "vmm/vmx_vm.h"
 
 enum end_sort { CLEAN, CRASH };
@@ -46,11 +47,6 @@ bool vm_end_is_clean(enum vm_end end)
 static enum error check_config(const struct guest_config *config)
 {
     u64 bytes = config->memory_bytes;
-    if (config->kind == GUEST_VM && config->vcpus != 1)
-        return REFUSE(config, ERR_UNSUPPORTED, "kind = vm has one vCPU, not %u", config->vcpus);
-    if (config->kind == GUEST_VM && !guest_image_is_flat(config))
-        return REFUSE(config, ERR_UNSUPPORTED, "kind = vm takes a flat binary (.bin), not %s",
-                      config->kernel);
     if (!is_aligned(bytes, PAGE_BYTES) || bytes < LAYOUT_MEMORY_MIN || bytes > LAYOUT_MEMORY_MAX)
         return REFUSE(config, ERR_RANGE,
                       "memory of %llu KiB is not between %llu MiB and %llu MiB in whole pages",
@@ -198,8 +194,8 @@ static enum error build_vm(struct vm *vm, const struct guest_image *image)
         e = create_vcpus(vm);
     if (!e)
         e = vmx_vm_add_image(vm, image);
-    if (!e)
-        e = vmx_vcpu_create(vm->vcpus[0], &image->pages->shim);
+    for (u32 i = 0; i < vm->vcpu_count && !e; i++)
+        e = vmx_vcpu_create(vm->vcpus[i], &image->pages->shim);
     return e;
 }
 
@@ -254,12 +250,10 @@ enum vm_end vm_run(struct vm *vm)
     guest_console_begin(vm);
     vm->start_tsc = tsc_read();
     vm->poll_tsc = vm->start_tsc;
+    void (*run)(void *vcpu) = vm_is_td(vm) ? vcpu_run : vmx_vcpu_run;
     for (u32 i = 1; i < vm->vcpu_count; i++)
-        cpu_start_on(i, vcpu_run, vm->vcpus[i]);
-    if (vm_is_td(vm))
-        vcpu_run(vm->vcpus[0]);
-    else
-        vmx_vcpu_run(vm->vcpus[0]);
+        cpu_start_on(i, run, vm->vcpus[i]);
+    run(vm->vcpus[0]);
     for (u32 i = 1; i < vm->vcpu_count; i++)
         cpu_wait(i);
     vm->end_tsc = tsc_read();
@@ -302,20 +296,38 @@ void vm_end(struct vm *vm, enum vm_end end)
 
 void vcpu_post(struct vcpu *vcpu, u8 vector)
 {
-    if (!vm_is_td(vcpu->vm)) /* has no local APIC */
+    bool kick;
+    if (vm_is_td(vcpu->vm)) {
+        td_vcpu_post(&vcpu->td, vector);
+        kick = vcpu->halted;
+    } else {
+        kick = vmx_post(vcpu, vector);
+    }
+    if (kick && vcpu->index != cpu_this()->index)
+        cpu_kick(vcpu->index);
+}
+
+/* What is no interrupt of a priority; a TD has no use for it. */
+static void vcpu_signal(struct vcpu *vcpu, const struct interrupt *interrupt)
+{
+    if (vm_is_td(vcpu->vm))
         return;
-    td_vcpu_post(&vcpu->td, vector);
-    if (vcpu->halted && vcpu->index != cpu_this()->index)
+    vmx_signal(vcpu, interrupt->kind == INTERRUPT_NMI    ? VLAPIC_NMI
+                     : interrupt->kind == INTERRUPT_INIT ? VLAPIC_INIT
+                                                         : VLAPIC_STARTUP | interrupt->vector);
+    if (vcpu->index != cpu_this()->index)
         cpu_kick(vcpu->index);
 }
 
 void vm_deliver(struct vm *vm, const struct interrupt *interrupt, u32 sender)
 {
-    if (interrupt->kind != INTERRUPT_FIXED)
-        return;
-    for (u32 i = 0; i < vm->vcpu_count; i++) {
-        if (interrupt_is_for(interrupt, i, sender))
+    for (u32 i = 0; i < vm->vcpu_count && interrupt->kind != INTERRUPT_NONE; i++) {
+        if (!interrupt_is_for(interrupt, i, sender))
+            continue;
+        if (interrupt->kind == INTERRUPT_FIXED)
             vcpu_post(vm->vcpus[i], interrupt->vector);
+        else
+            vcpu_signal(vm->vcpus[i], interrupt);
     }
 }
 
