@@ -10,6 +10,9 @@ struct interrupt {
         INTERRUPT_NONE,
         INTERRUPT_FIXED,
         INTERRUPT_NMI,
+        /* Not delivered to TDs: */
+        INTERRUPT_INIT,
+        INTERRUPT_STARTUP, /* the vector is the page to start at */
     } kind;
     enum interrupt_target {
         TARGET_PHYSICAL, /* destination is an APIC id */

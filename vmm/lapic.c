@@ -21,12 +21,16 @@
 #define ICR_DELIVERY_SHIFT 8
 #define ICR_DELIVERY_MASK 7
 #define ICR_LOGICAL (1ull << 11)
+#define ICR_ASSERT (1ull << 14)
+#define ICR_LEVEL (1ull << 15)
 #define ICR_SHORTHAND_SHIFT 18
 #define ICR_SHORTHAND_MASK 3
 #define ICR_RESERVED 0xfff32000ull
 #define DELIVERY_FIXED 0
 #define DELIVERY_LOWEST 1
 #define DELIVERY_NMI 4
+#define DELIVERY_INIT 5
+#define DELIVERY_STARTUP 6
 enum shorthand { SHORTHAND_NONE, SHORTHAND_SELF, SHORTHAND_ALL, SHORTHAND_OTHERS };
 
 void lapic_init(struct lapic *lapic, u32 apic_id)
@@ -129,12 +133,30 @@ enum error lapic_read(const struct lapic *lapic, u32 msr, u64 *value)
     }
 }
 
-/* INIT and start-up have no meaning in a TD: the wake-up mailbox takes their place. */
+/* "INIT Level De-assert" does nothing. */
+static enum interrupt_kind icr_kind(u64 value)
+{
+    switch (value >> ICR_DELIVERY_SHIFT & ICR_DELIVERY_MASK) {
+    case DELIVERY_FIXED:
+    case DELIVERY_LOWEST:
+        return (value & ICR_VECTOR) >= INTERRUPT_VECTOR_MIN ? INTERRUPT_FIXED : INTERRUPT_NONE;
+    case DELIVERY_NMI:
+        return INTERRUPT_NMI;
+    case DELIVERY_INIT:
+        return (value & ICR_LEVEL) && !(value & ICR_ASSERT) ? INTERRUPT_NONE : INTERRUPT_INIT;
+    case DELIVERY_STARTUP:
+        return INTERRUPT_STARTUP;
+    default:
+        return INTERRUPT_NONE;
+    }
+}
+
 static enum error icr_write(struct lapic *lapic, u64 value, struct interrupt *interrupt)
 {
     if (value & ICR_RESERVED)
         return ERR_INVALID;
     lapic->icr = value;
+    interrupt->kind = icr_kind(value);
     interrupt->vector = (u8)(value & ICR_VECTOR);
     interrupt->destination = (u32)(value >> 32);
     switch ((enum shorthand)((value >> ICR_SHORTHAND_SHIFT) & ICR_SHORTHAND_MASK)) {
@@ -152,12 +174,6 @@ static enum error icr_write(struct lapic *lapic, u64 value, struct interrupt *in
         interrupt->target = value & ICR_LOGICAL ? TARGET_LOGICAL : TARGET_PHYSICAL;
         break;
     }
-    u32 delivery = (u32)(value >> ICR_DELIVERY_SHIFT) & ICR_DELIVERY_MASK;
-    if (delivery == DELIVERY_NMI)
-        interrupt->kind = INTERRUPT_NMI;
-    else if ((delivery == DELIVERY_FIXED || delivery == DELIVERY_LOWEST) &&
-             interrupt->vector >= INTERRUPT_VECTOR_MIN)
-        interrupt->kind = INTERRUPT_FIXED;
     return OK;
 }
 

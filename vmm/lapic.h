@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The VMM's part of a TD vCPU's x2APIC: what APIC virtualisation leaves to us and arrives as
- * TDVMCALLs. TPR, EOI, ISR, TMR, IRR and self-IPIs never come here.
+ * The VMM's part of a vCPU's x2APIC: timer, LVTs and ICR. TPR, EOI, ISR, TMR, IRR and self-IPIs
+ * never come here: a TD has APIC virtualisation for them, a VM has vmm/vlapic.h.
  *
  * Touched by the vCPU's own processor alone: no lock.
  */

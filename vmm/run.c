@@ -13,6 +13,7 @@
 #include "vmm/schedule.h"
 #include "vmm/vm.h"
 #include "vmm/vmcall.h"
+#include "vmm/vmx_interrupt.h"
 
 #define SCAN_US 10000
 
@@ -139,6 +140,20 @@ static bool is_blocked(const struct vcpu *vcpu)
     return vcpu->wish == VCPU_HALT_INTERRUPTS_BLOCKED;
 }
 
+/* What wakes a vCPU that has its interrupts blocked, and was not taken yet. */
+static bool signal_is_pending(const struct vcpu *vcpu)
+{
+    return vm_is_td(vcpu->vm) ? vcpu->nmi_wanted : vcpu->vmx.attention;
+}
+
+static bool signal_is_under_way(const struct vm *vm)
+{
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        if (signal_is_pending(vm->vcpus[i]))
+            return true;
+    return false;
+}
+
 /*
  * The guest waits for an interrupt. The flag `halted` goes up before the first look for one: who
  * posts after a look sees the flag and kicks us. With interrupts blocked only an NMI wakes it, and
@@ -148,16 +163,25 @@ static void halt(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
     vcpu->halted = true;
-    if (is_blocked(vcpu) && ++vm->blocked_vcpus == vm->vcpu_count) {
-        log_line("guest %s: every vCPU has halted with interrupts disabled", vm->config->name);
-        vm_end(vm, VM_END_HALTED);
+    if (!is_blocked(vcpu) || ++vm->blocked_vcpus != vm->vcpu_count || signal_is_under_way(vm))
+        return;
+    if (!vm_is_td(vm)) {
+        vmx_end_for_halt(vcpu);
+        return;
     }
+    log_line("guest %s: every vCPU has halted with interrupts disabled", vm->config->name);
+    vm_end(vm, VM_END_HALTED);
 }
 
-/* A VM has no local APIC yet: nothing wakes it. */
-static bool interrupt_is_pending(struct vcpu *vcpu)
+/* Of one that waits. A VM's vCPU looks for itself: it may have to wait again. */
+static bool wakes_up(struct vcpu *vcpu, u64 now)
 {
-    return vm_is_td(vcpu->vm) && td_vcpu_interrupt_is_pending(&vcpu->td);
+    if (signal_is_pending(vcpu))
+        return true;
+    if (!vm_is_td(vcpu->vm))
+        return vcpu_wake_tsc(vcpu) <= now;
+    serve_timer(vcpu, now);
+    return !is_blocked(vcpu) && td_vcpu_interrupt_is_pending(&vcpu->td);
 }
 
 bool vcpu_can_run(struct vcpu *vcpu, u64 now)
@@ -167,8 +191,7 @@ bool vcpu_can_run(struct vcpu *vcpu, u64 now)
         return false;
     if (!vcpu->halted)
         return true;
-    serve_timer(vcpu, now);
-    if (!vcpu->nmi_wanted && (is_blocked(vcpu) || !interrupt_is_pending(vcpu)))
+    if (!wakes_up(vcpu, now))
         return false;
     if (is_blocked(vcpu))
         vm->blocked_vcpus--;
@@ -181,8 +204,8 @@ u64 vcpu_wake_tsc(struct vcpu *vcpu)
 {
     if (vm_has_ended(vcpu->vm) || vcpu->vm->paused)
         return ~0ull;
-    u64 deadline = timer_deadline(vcpu);
-    return deadline ? deadline : ~0ull;
+    u64 deadline = vm_is_td(vcpu->vm) ? timer_deadline(vcpu) : vmx_timer_due(vcpu);
+    return deadline && !is_blocked(vcpu) ? deadline : ~0ull;
 }
 
 /* The end of a guest that did what it must not; `what` says it. */

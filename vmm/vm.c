@@ -15,6 +15,7 @@
 #include "vmm/monitor.h"
 #include "vmm/run.h"
 #include "vmm/schedule.h"
+#include "vmm/vmx_interrupt.h"
 #include "vmm/vmx_vm.h"
 
 enum end_sort { CLEAN, CRASH };
@@ -48,11 +49,6 @@ bool vm_end_is_clean(enum vm_end end)
 static enum error check_config(const struct guest_config *config)
 {
     u64 bytes = config->memory_bytes;
-    if (config->kind == GUEST_VM && config->vcpus != 1)
-        return REFUSE(config, ERR_UNSUPPORTED, "kind = vm has one vCPU, not %u", config->vcpus);
-    if (config->kind == GUEST_VM && !guest_image_is_flat(config))
-        return REFUSE(config, ERR_UNSUPPORTED, "kind = vm takes a flat binary (.bin), not %s",
-                      config->kernel);
     if (!is_aligned(bytes, PAGE_BYTES) || bytes < LAYOUT_MEMORY_MIN || bytes > LAYOUT_MEMORY_MAX)
         return REFUSE(config, ERR_RANGE,
                       "memory of %llu KiB is not between %llu MiB and %llu MiB in whole pages",
@@ -205,8 +201,8 @@ static enum error build_vm(struct vm *vm, const struct guest_image *image)
         e = create_vcpus(vm);
     if (!e)
         e = vmx_vm_add_image(vm, image);
-    if (!e)
-        e = vmx_vcpu_create(vm->vcpus[0], &image->pages->shim);
+    for (u32 i = 0; i < vm->vcpu_count && !e; i++)
+        e = vmx_vcpu_create(vm->vcpus[i], &image->pages->shim);
     return e;
 }
 
@@ -329,31 +325,36 @@ void vm_end(struct vm *vm, enum vm_end end)
 
 void vcpu_post(struct vcpu *vcpu, u8 vector)
 {
-    if (!vm_is_td(vcpu->vm)) /* has no local APIC */
-        return;
-    td_vcpu_post(&vcpu->td, vector);
-    if (vcpu->halted)
+    bool must_look = false;
+    if (vm_is_td(vcpu->vm))
+        td_vcpu_post(&vcpu->td, vector);
+    else
+        must_look = vmx_post(vcpu, vector) && vcpu->cpu != cpu_this()->index;
+    if (must_look || vcpu->halted)
         schedule_kick(vcpu->cpu);
 }
 
-/* Its own loop hands it to the module: a kick makes it look. */
-static void vcpu_post_nmi(struct vcpu *vcpu)
+/* What is no interrupt of a priority: its own loop looks for it. INIT and start-up are no TD's. */
+static void vcpu_signal(struct vcpu *vcpu, const struct interrupt *interrupt)
 {
-    vcpu->nmi_wanted = true;
+    if (vm_is_td(vcpu->vm))
+        vcpu->nmi_wanted |= interrupt->kind == INTERRUPT_NMI;
+    else
+        vmx_signal(vcpu, interrupt->kind == INTERRUPT_NMI    ? VLAPIC_NMI
+                         : interrupt->kind == INTERRUPT_INIT ? VLAPIC_INIT
+                                                             : VLAPIC_STARTUP | interrupt->vector);
     schedule_kick(vcpu->cpu);
 }
 
 void vm_deliver(struct vm *vm, const struct interrupt *interrupt, u32 sender)
 {
-    if (interrupt->kind == INTERRUPT_NONE)
-        return;
-    for (u32 i = 0; i < vm->vcpu_count; i++) {
+    for (u32 i = 0; i < vm->vcpu_count && interrupt->kind != INTERRUPT_NONE; i++) {
         if (!interrupt_is_for(interrupt, i, sender))
             continue;
-        if (interrupt->kind == INTERRUPT_NMI)
-            vcpu_post_nmi(vm->vcpus[i]);
-        else
+        if (interrupt->kind == INTERRUPT_FIXED)
             vcpu_post(vm->vcpus[i], interrupt->vector);
+        else
+            vcpu_signal(vm->vcpus[i], interrupt);
     }
 }
 

@@ -16,6 +16,7 @@
 #include "vmm/run.h"
 #include "vmm/schedule.h"
 #include "vmm/vmcall.h"
+#include "vmm/vmx_interrupt.h"
 
 #define FAR 1000000000000ull
 #define SCRIPT_MAX 8
@@ -117,6 +118,15 @@ void vmx_vcpu_leave(void)
 void vmx_vcpu_run(struct vcpu *ordinary)
 {
     assert_null(ordinary); /* there is none here */
+}
+void vmx_end_for_halt(struct vcpu *ordinary)
+{
+    assert_null(ordinary);
+}
+u64 vmx_timer_due(const struct vcpu *ordinary)
+{
+    assert_null(ordinary);
+    return 0;
 }
 
 /* Nothing can run: as an idle processor does it. */

@@ -21,6 +21,7 @@
 #include "vmm/run.h"
 #include "vmm/schedule.h"
 #include "vmm/summary.h"
+#include "vmm/vmx_interrupt.h"
 #include "vmm/vmx_vm.h"
 
 #define STEPS_MAX 64
@@ -215,7 +216,7 @@ u64 time_us_to_tsc(u64 us)
 void vcpu_run(struct vcpu *vcpu)
 {
     if (!vm_is_td(vcpu->vm))
-        assert_int_equal(vmcs_live, 1);
+        assert_int_equal(vmcs_live, config.vcpus);
     guest_console_output(vcpu->vm, 'x');
     vm_end(vcpu->vm, VM_END_POWERED_OFF);
     vm_end(vcpu->vm, VM_END_TRIPLE_FAULT); /* the first counts */
@@ -231,7 +232,7 @@ enum error vmx_vm_create(struct vm *ordinary)
 
 enum error vmx_vm_add_image(struct vm *ordinary, const struct guest_image *image)
 {
-    assert_int_equal(ordinary->vcpu_count, 1);
+    assert_int_equal(ordinary->vcpu_count, config.vcpus);
     assert_int_equal(image->pages->shim.rdi, 0); /* no SHARED bit */
     assert_int_equal(image->pages->shim.rsi, config.memory_bytes);
     enum error e = step();
@@ -280,6 +281,16 @@ static enum vm_end run_to_the_end(void)
     }
     vm_stop(&vm);
     return vm.end;
+}
+
+bool vmx_post(struct vcpu *vcpu, u8 vector)
+{
+    return vlapic_post(&vcpu->vmx.apic, vector);
+}
+
+void vmx_signal(struct vcpu *vcpu, u32 signal)
+{
+    vlapic_signal(&vcpu->vmx.apic, signal);
 }
 
 const char *td_exit_kind_name(unsigned kind)
@@ -412,13 +423,6 @@ static void what_cannot_be_is_refused_in_one_line(void **state)
     config.processor_count = 2;
     refused("guest small: processor 2, but the machine has 2\n", ERR_RANGE);
     config.processor_count = 0;
-    config.kind = GUEST_VM;
-    config.vcpus = 2;
-    refused("guest small: kind = vm has one vCPU, not 2\n", ERR_UNSUPPORTED);
-    config.vcpus = 1;
-    strcpy(config.kernel, "bzImage");
-    refused("guest small: kind = vm takes a flat binary (.bin), not bzImage\n", ERR_UNSUPPORTED);
-    config.kind = GUEST_TD;
     strcpy(config.kernel, "none");
     refused("guest small: none was not loaded\n", ERR_NOT_FOUND);
 }
@@ -469,9 +473,6 @@ static void an_ordinary_vm_is_built_and_given_back(void **state)
     assert_int_equal(tds + vcpus_created + finalized + added_count, 0);
     assert_int_equal(vm_images, 1);
     assert_int_equal(vmcs_live, 1);
-    struct interrupt interrupt = {.kind = INTERRUPT_FIXED, .target = TARGET_ALL, .vector = 0x40};
-    vm_deliver(&vm, &interrupt, INTERRUPT_BROADCAST);
-    assert_int_equal(fakes.posts, 0); /* it has no local APIC */
     assert_int_equal(run_to_the_end(), VM_END_POWERED_OFF);
     vm.vcpus[0]->vmx.exits[EXIT_CPUID] = 7;
     assert_int_equal(vm_audit(&vm), OK);
@@ -491,14 +492,16 @@ static void whatever_fails_nothing_of_a_vm_is_left_behind(void **state)
 {
     (void)state;
     config.kind = GUEST_VM;
+    config.vcpus = 2;
     assert_int_equal(vm_create(&vm, &config), OK);
     assert_int_equal(vm_destroy(&vm), OK);
     u32 all = steps;
-    assert_int_equal(all, 3);
+    assert_int_equal(all, 4);
     for (u32 at = 1; at <= all; at++) {
         tear_down(NULL);
         set_up(NULL);
         config.kind = GUEST_VM;
+        config.vcpus = 2;
         fail_at = at;
         assert_int_equal(vm_create(&vm, &config), ERR_REFUSED);
         assert_int_equal(steps, at);
@@ -559,6 +562,39 @@ static void interrupts_go_to_their_vcpus(void **state)
     assert_int_equal(vm_destroy(&vm), OK);
 }
 
+/* With an APIC of the VMM's own, which takes what a TD has no use for. */
+static void interrupts_and_signals_go_to_the_vcpus_of_a_vm(void **state)
+{
+    (void)state;
+    struct interrupt interrupt = {.kind = INTERRUPT_FIXED, .destination = 1, .vector = 0x41};
+    config.kind = GUEST_VM;
+    config.vcpus = 2;
+    assert_int_equal(vm_create(&vm, &config), OK);
+    assert_int_equal(vmcs_live, 2);
+    struct vlapic *other = &vm.vcpus[1]->vmx.apic;
+    cpu_at(1)->kicked = false;
+    vm_deliver(&vm, &interrupt, 0);
+    assert_int_equal(vlapic_next(other), 0x41);
+    assert_true(cpu_at(1)->kicked);
+    cpu_at(1)->kicked = false;
+    vm_deliver(&vm, &interrupt, 0); /* it waits already */
+    assert_false(cpu_at(1)->kicked);
+    interrupt.kind = INTERRUPT_STARTUP;
+    vm_deliver(&vm, &interrupt, 0);
+    assert_true(cpu_at(1)->kicked);
+    assert_int_equal(vlapic_take_signals(other), VLAPIC_STARTUP | 0x41);
+    interrupt.kind = INTERRUPT_INIT;
+    vm_deliver(&vm, &interrupt, 0);
+    assert_int_equal(vlapic_take_signals(other), VLAPIC_INIT);
+    interrupt.kind = INTERRUPT_NMI;
+    vm_deliver(&vm, &interrupt, 0);
+    assert_int_equal(vlapic_take_signals(other), VLAPIC_NMI);
+    assert_int_equal(vlapic_take_signals(&vm.vcpus[0]->vmx.apic), 0);
+    assert_int_equal(fakes.posts, 0);
+    assert_int_equal(run_to_the_end(), VM_END_POWERED_OFF);
+    assert_int_equal(vm_destroy(&vm), OK);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 int main(void)
 {
@@ -572,6 +608,7 @@ int main(void)
         TEST(interrupts_go_to_their_vcpus),
         TEST(an_ordinary_vm_is_built_and_given_back),
         TEST(whatever_fails_nothing_of_a_vm_is_left_behind),
+        TEST(interrupts_and_signals_go_to_the_vcpus_of_a_vm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
