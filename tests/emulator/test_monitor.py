@@ -46,8 +46,8 @@ def two_guests(boot):
 def test_a_td_and_a_vm_run_together_and_share_the_line(two_guests):
     machine = two_guests
     machine.expect("tain: console of guest one;")
-    machine.expect("guest: type")
     machine.expect("guest two: built")
+    machine.expect("guest: type")
     echoes(machine, "a")
     machine.type("\x01n")
     machine.expect("tain: console of guest two;")
