@@ -48,7 +48,8 @@ static void serve_timer(struct vcpu *vcpu)
             (void)vlapic_post(&vcpu->vmx.apic, vector);
         due = vmx_timer_due(vcpu);
     }
-    vmx_timer_arm(vcpu, due);
+    u64 end = vcpu->vmx.slice_end_tsc;
+    vmx_timer_arm(vcpu, end && (!due || end < due) ? end : due);
 }
 
 static void serve_signals(struct vcpu *vcpu)
@@ -56,7 +57,9 @@ static void serve_signals(struct vcpu *vcpu)
     struct vmx_vcpu *vmx = &vcpu->vmx;
     u32 signals = vlapic_take_signals(&vmx->apic);
     if (signals & VLAPIC_INIT) {
+        enum lapic_mode mode = vcpu->lapic.mode;
         lapic_init(&vcpu->lapic, vcpu->index);
+        vcpu->lapic.mode = mode; /* INIT leaves it */
         vlapic_reset(&vmx->apic);
         vmx->activity = VMX_WAITS_FOR_STARTUP;
         vmx->nmi_waits = false;
@@ -72,7 +75,8 @@ static void serve_signals(struct vcpu *vcpu)
 /* A vector that priorities let through, if the guest has its APIC on. */
 static int next_vector(const struct vcpu *vcpu)
 {
-    return vcpu->lapic.spurious & SPURIOUS_ENABLE ? vlapic_next(&vcpu->vmx.apic) : VLAPIC_NONE;
+    bool is_on = vcpu->lapic.mode != LAPIC_OFF && (vcpu->lapic.spurious & SPURIOUS_ENABLE);
+    return is_on ? vlapic_next(&vcpu->vmx.apic) : VLAPIC_NONE;
 }
 
 static bool accepts_interrupts(void)
@@ -119,7 +123,7 @@ static void inject(struct vcpu *vcpu)
                           (vector != VLAPIC_NONE ? PROC_INTERRUPT_WINDOW : 0));
 }
 
-bool vmx_attend(struct vcpu *vcpu)
+bool vmx_attend(struct vcpu *vcpu, enum vmx_slice *reason)
 {
     struct vmx_vcpu *vmx = &vcpu->vmx;
     vmx->attention = false;
@@ -128,8 +132,15 @@ bool vmx_attend(struct vcpu *vcpu)
     if (vmx->activity == VMX_HALTED &&
         (vmx->nmi_waits || (accepts_interrupts() && next_vector(vcpu) != VLAPIC_NONE)))
         vmx->activity = VMX_RUNS;
-    if (vmx->activity != VMX_RUNS)
+    if (vmx->activity != VMX_RUNS) {
+        *reason = VMX_SLICE_SLEEPS;
         return false;
+    }
+    if (vmx->slice_end_tsc && tsc_read() >= vmx->slice_end_tsc) {
+        vmx->attention = true;
+        *reason = VMX_SLICE_OVER;
+        return false;
+    }
     inject(vcpu);
     return true;
 }

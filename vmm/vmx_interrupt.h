@@ -9,7 +9,7 @@
 #ifndef VMM_VMX_INTERRUPT_H
 #define VMM_VMX_INTERRUPT_H
 
-#include "boot/types.h"
+#include "vmm/vmx_vcpu.h"
 
 struct vcpu;
 
@@ -20,9 +20,9 @@ void vmx_signal(struct vcpu *vcpu, u32 signal);
 
 /*
  * Looks, and prepares the entry: what may be delivered is injected, for what may not yet be a
- * window is opened. False: the vCPU sleeps. Its VMCS is current.
+ * window is opened. False, with a reason: the guest is not entered. Its VMCS is current.
  */
-bool vmx_attend(struct vcpu *vcpu);
+bool vmx_attend(struct vcpu *vcpu, enum vmx_slice *reason);
 
 /* The host's TSC at which its timer expires; 0: never. */
 u64 vmx_timer_due(const struct vcpu *vcpu);

@@ -265,12 +265,15 @@ static bool enter_measured(struct vcpu *vcpu)
     return true;
 }
 
-bool vmx_vcpu_run_slice(struct vcpu *vcpu)
+enum vmx_slice vmx_vcpu_run_slice(struct vcpu *vcpu, u64 end_tsc)
 {
     struct vmx_vcpu *vmx = &vcpu->vmx;
+    enum vmx_slice reason;
+    vmx->slice_end_tsc = end_tsc;
+    vmx->attention = true; /* the timer is to be armed */
     while (!vm_has_ended(vcpu->vm)) {
-        if (vmx->attention && !vmx_attend(vcpu))
-            return false;
+        if (vmx->attention && !vmx_attend(vcpu, &reason))
+            return reason;
         if (!(vcpu->series ? enter_measured(vcpu) : vmx_enter(vmx->gpr, vmx->launched))) {
             end_for_instruction(vcpu);
             break;
@@ -278,7 +281,7 @@ bool vmx_vcpu_run_slice(struct vcpu *vcpu)
         vmx->launched = true;
         serve_exit(vcpu);
     }
-    return true;
+    return VMX_SLICE_ENDED;
 }
 
 /*
@@ -337,7 +340,7 @@ void vmx_vcpu_run(void *argument)
 {
     struct vcpu *vcpu = argument;
     vmx_vcpu_load(vcpu);
-    while (!vmx_vcpu_run_slice(vcpu))
+    while (vmx_vcpu_run_slice(vcpu, 0) != VMX_SLICE_ENDED)
         sleep(vcpu);
     vmx_vcpu_unload(vcpu);
 }

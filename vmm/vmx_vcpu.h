@@ -39,6 +39,7 @@ struct vmx_vcpu {
     bool nmi_waits, nmi_came; /* to be injected; ever injected */
     u32 windows;              /* PROC_..._WINDOW that are open */
     u64 tsc_offset, tsc_adjust;
+    u64 slice_end_tsc; /* 0: none */
     struct vlapic apic;
     struct vmx_registers registers;
     struct vmx_cpuid_line cpuid[VMX_CPUID_LINES];
@@ -65,11 +66,15 @@ void vmx_vcpu_unload(struct vcpu *vcpu);
 /* Real mode, at the start of the page: what a start-up IPI does. The VMCS is current. */
 void vmx_vcpu_start_up(struct vcpu *vcpu, u8 page);
 
-/*
- * Of a loaded vCPU: runs the guest until its VM has ended, or until it has nothing to do before
- * somebody raises its attention (false).
- */
-bool vmx_vcpu_run_slice(struct vcpu *vcpu);
+/* Why a slice ended. */
+enum vmx_slice {
+    VMX_SLICE_ENDED,  /* the VM has */
+    VMX_SLICE_SLEEPS, /* nothing to do before somebody raises its attention, or its timer is due */
+    VMX_SLICE_OVER,   /* the time is over, and the vCPU has something to do */
+};
+
+/* Of a loaded vCPU: runs the guest, at most until the TSC is at `end_tsc` (0: for ever). */
+enum vmx_slice vmx_vcpu_run_slice(struct vcpu *vcpu, u64 end_tsc);
 
 /* Runs the vCPU (a struct vcpu) on this processor until its VM ends. */
 void vmx_vcpu_run(void *vcpu);
