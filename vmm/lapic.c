@@ -35,15 +35,56 @@ enum shorthand { SHORTHAND_NONE, SHORTHAND_SELF, SHORTHAND_ALL, SHORTHAND_OTHERS
 
 void lapic_init(struct lapic *lapic, u32 apic_id)
 {
-    *lapic = (struct lapic){.apic_id = apic_id, .spurious = SPURIOUS_RESET, .lvt_cmci = LVT_MASKED};
+    *lapic = (struct lapic){.apic_id = apic_id,
+                            .mode = LAPIC_X2APIC,
+                            .spurious = SPURIOUS_RESET,
+                            .lvt_cmci = LVT_MASKED,
+                            .destination_format = ~0u};
     for (u32 i = 0; i < LAPIC_LVTS; i++)
         lapic->lvt[i] = LVT_MASKED;
 }
 
 static u64 apic_base(const struct lapic *lapic)
 {
-    return APIC_BASE_ADDRESS | APIC_BASE_ENABLE | APIC_BASE_X2APIC |
+    return APIC_BASE_ADDRESS | (lapic->mode == LAPIC_OFF ? 0 : APIC_BASE_ENABLE) |
+           (lapic->mode == LAPIC_X2APIC ? APIC_BASE_X2APIC : 0) |
            (lapic->apic_id == 0 ? APIC_BASE_BSP : 0);
+}
+
+enum error lapic_base_write(struct lapic *lapic, u64 value)
+{
+    const u64 mode_bits = APIC_BASE_ENABLE | APIC_BASE_X2APIC;
+    enum lapic_mode mode = value & APIC_BASE_X2APIC   ? LAPIC_X2APIC
+                           : value & APIC_BASE_ENABLE ? LAPIC_XAPIC
+                                                      : LAPIC_OFF;
+    if ((value ^ apic_base(lapic)) & ~mode_bits)
+        return ERR_INVALID;
+    if ((value & mode_bits) == APIC_BASE_X2APIC)
+        return ERR_INVALID;
+    if ((mode == LAPIC_X2APIC && lapic->mode == LAPIC_OFF) ||
+        (mode == LAPIC_XAPIC && lapic->mode == LAPIC_X2APIC))
+        return ERR_INVALID;
+    if (lapic->mode == LAPIC_OFF && mode != LAPIC_OFF)
+        lapic_init(lapic, lapic->apic_id);
+    lapic->mode = mode;
+    return OK;
+}
+
+#define FORMAT_SHIFT 28
+#define FORMAT_FLAT 0xfu
+#define LOGICAL_SHIFT 24
+#define CLUSTER_MASK 0xf0u
+
+bool lapic_is_meant(const struct lapic *lapic, const struct interrupt *interrupt, u32 sender)
+{
+    if (interrupt->target != TARGET_LOGICAL || lapic->mode == LAPIC_X2APIC)
+        return interrupt_is_for(interrupt, lapic->apic_id, sender);
+    u32 mine = lapic->logical_id >> LOGICAL_SHIFT, wanted = interrupt->destination;
+    if (wanted == INTERRUPT_BROADCAST)
+        return true;
+    if (lapic->destination_format >> FORMAT_SHIFT == FORMAT_FLAT)
+        return wanted & mine;
+    return !((wanted ^ mine) & CLUSTER_MASK) && (wanted & mine & ~CLUSTER_MASK);
 }
 
 bool lapic_owns_msr(u32 msr)

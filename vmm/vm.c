@@ -349,7 +349,7 @@ static void vcpu_signal(struct vcpu *vcpu, const struct interrupt *interrupt)
 void vm_deliver(struct vm *vm, const struct interrupt *interrupt, u32 sender)
 {
     for (u32 i = 0; i < vm->vcpu_count && interrupt->kind != INTERRUPT_NONE; i++) {
-        if (!interrupt_is_for(interrupt, i, sender))
+        if (!lapic_is_meant(&vm->vcpus[i]->lapic, interrupt, sender))
             continue;
         if (interrupt->kind == INTERRUPT_FIXED)
             vcpu_post(vm->vcpus[i], interrupt->vector);

@@ -53,6 +53,7 @@ static bool load_page_directories(struct vcpu *vcpu)
 static bool guest_cr0_write(struct vcpu *vcpu, u64 value)
 {
     struct vmx_modes modes = modes_seen();
+    value |= CR0_ET; /* hardwired */
     if (!vmx_cr0_is_valid(&modes, value))
         return false;
     u64 efer = modes.efer & ~EFER_LMA, controls = vmx_field(VMCS_ENTRY_CONTROLS) & ~ENTRY_GUEST_64;

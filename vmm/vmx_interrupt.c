@@ -42,7 +42,9 @@ static void serve_signals(struct vcpu *vcpu)
     struct vmx_vcpu *vmx = &vcpu->vmx;
     u32 signals = vlapic_take_signals(&vmx->apic);
     if (signals & VLAPIC_INIT) {
+        enum lapic_mode mode = vcpu->lapic.mode;
         lapic_init(&vcpu->lapic, vcpu->index);
+        vcpu->lapic.mode = mode; /* INIT leaves it */
         vlapic_reset(&vmx->apic);
         vmx->activity = VMX_WAITS_FOR_STARTUP;
         vmx->nmi_waits = false;
@@ -58,7 +60,8 @@ static void serve_signals(struct vcpu *vcpu)
 /* A vector that priorities let through, if the guest has its APIC on. */
 static int next_vector(const struct vcpu *vcpu)
 {
-    return vcpu->lapic.spurious & SPURIOUS_ENABLE ? vlapic_next(&vcpu->vmx.apic) : VLAPIC_NONE;
+    bool is_on = vcpu->lapic.mode != LAPIC_OFF && (vcpu->lapic.spurious & SPURIOUS_ENABLE);
+    return is_on ? vlapic_next(&vcpu->vmx.apic) : VLAPIC_NONE;
 }
 
 static bool accepts_interrupts(void)

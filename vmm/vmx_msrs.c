@@ -11,6 +11,7 @@
 #define BITMAP_BYTES 1024u
 #define HIGH_MSRS 0xc0000000u
 #define MSRS_MASK 0x1fffu
+#define X2APIC_MSRS 0x100u
 
 static void let_through(u8 *bitmap, u32 index)
 {
@@ -148,8 +149,17 @@ static enum error other_write(struct vcpu *vcpu, u32 index, u64 value)
     return ERR_INVALID;
 }
 
+/* They are there in x2APIC mode alone. */
+static bool x2apic_is_missing(const struct vcpu *vcpu, u32 index)
+{
+    return vcpu->lapic.mode != LAPIC_X2APIC && index >= MSR_X2APIC_BASE &&
+           index < MSR_X2APIC_BASE + X2APIC_MSRS;
+}
+
 enum error vmx_msr_read(struct vcpu *vcpu, u32 index, u64 *value)
 {
+    if (x2apic_is_missing(vcpu, index))
+        return ERR_INVALID;
     if (vlapic_owns_msr(index))
         return vlapic_read(&vcpu->vmx.apic, index, value);
     if (lapic_owns_msr(index))
@@ -157,20 +167,39 @@ enum error vmx_msr_read(struct vcpu *vcpu, u32 index, u64 *value)
     return other_read(vcpu, index, value);
 }
 
-/* What the local APIC is told may change what is due, or what may be delivered. */
+/* What the local APIC is told may change what is due, or what of that which waits is delivered. */
 static enum error apic_write(struct vcpu *vcpu, u32 index, u64 value)
 {
     struct interrupt interrupt = {.kind = INTERRUPT_NONE};
+    enum error e;
+    if (vlapic_owns_msr(index)) {
+        e = vlapic_write(&vcpu->vmx.apic, index, value);
+        if (vlapic_is_waiting(&vcpu->vmx.apic))
+            vcpu->vmx.attention = true;
+        return e;
+    }
+    e = lapic_write(&vcpu->lapic, index, value, &interrupt);
     vcpu->vmx.attention = true;
-    if (vlapic_owns_msr(index))
-        return vlapic_write(&vcpu->vmx.apic, index, value);
-    enum error e = lapic_write(&vcpu->lapic, index, value, &interrupt);
     vm_deliver(vcpu->vm, &interrupt, vcpu->index);
+    return e;
+}
+
+static enum error apic_base_write(struct vcpu *vcpu, u64 value)
+{
+    enum lapic_mode old = vcpu->lapic.mode;
+    enum error e = lapic_base_write(&vcpu->lapic, value);
+    if (!e && old == LAPIC_OFF && vcpu->lapic.mode != LAPIC_OFF)
+        vlapic_reset(&vcpu->vmx.apic);
+    vcpu->vmx.attention = true;
     return e;
 }
 
 enum error vmx_msr_write(struct vcpu *vcpu, u32 index, u64 value)
 {
+    if (index == MSR_APIC_BASE)
+        return apic_base_write(vcpu, value);
+    if (x2apic_is_missing(vcpu, index))
+        return ERR_INVALID;
     if (vlapic_owns_msr(index) || lapic_owns_msr(index))
         return apic_write(vcpu, index, value);
     return other_write(vcpu, index, value);

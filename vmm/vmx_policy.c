@@ -291,23 +291,21 @@ bool vmx_cr4_is_valid(const struct vmx_modes *modes, u64 value)
     return !(value & CR4_PCIDE) || (modes->efer & EFER_LMA);
 }
 
-/* What the machine is proof against, a guest on it is; and its APIC stays in x2APIC mode. */
+/* What the machine is proof against, a guest on it is. */
 #define CAPABILITY_RDCL_NO (1ull << 0)
 #define CAPABILITY_SKIP_L1D_FLUSH (1ull << 3)
 #define CAPABILITY_SSB_NO (1ull << 4)
 #define CAPABILITY_MDS_NO (1ull << 5)
 #define CAPABILITY_PSCHANGE_MC_NO (1ull << 6)
 #define CAPABILITY_TAA_NO (1ull << 8)
-#define CAPABILITY_XAPIC_DISABLE (1ull << 21)
 
 u64 vmx_arch_capabilities(void)
 {
     u64 machine = 0;
     if (cpuid(7, 0).edx & CPUID_7_EDX_ARCH_CAPABILITIES)
         (void)rdmsr_try(MSR_ARCH_CAPABILITIES, &machine);
-    return (machine & (CAPABILITY_RDCL_NO | CAPABILITY_SKIP_L1D_FLUSH | CAPABILITY_SSB_NO |
-                       CAPABILITY_MDS_NO | CAPABILITY_PSCHANGE_MC_NO | CAPABILITY_TAA_NO)) |
-           CAPABILITY_XAPIC_DISABLE;
+    return machine & (CAPABILITY_RDCL_NO | CAPABILITY_SKIP_L1D_FLUSH | CAPABILITY_SSB_NO |
+                      CAPABILITY_MDS_NO | CAPABILITY_PSCHANGE_MC_NO | CAPABILITY_TAA_NO);
 }
 
 #define IO_SIZE_MASK 7

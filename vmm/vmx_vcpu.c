@@ -16,8 +16,11 @@
 #define VMX_BASIC_REVISION_MASK 0x7fffffffu
 #define VMX_BASIC_TRUE_CONTROLS (1ull << 55)
 
-/* Other TLB tags: 0 is the VMM's; the software module's start at 4. */
-#define VM_VPID 1
+/*
+ * TLB tags: 0 is the VMM's. A vCPU has its own by its index; vCPUs of several VMs with the same one
+ * are kept apart by the flush as one is loaded.
+ */
+#define VPID_FIRST 0x1000
 
 /* All of a control word is needed, but for `wanted`. */
 static const struct control {
@@ -83,7 +86,6 @@ static const struct constant {
     enum vmcs_field field;
     u64 value;
 } constants[] = {
-    {VMCS_VPID, VM_VPID},
     {VMCS_TSC_OFFSET, 0},
     {VMCS_VMCS_LINK_POINTER, ~0ull},
     {VMCS_EXCEPTION_BITMAP, EXCEPTIONS},
@@ -173,6 +175,7 @@ static enum error write_fields(struct vcpu *vcpu, const struct shim_parameters *
     write_constants(constants, ARRAY_LENGTH(constants));
     write_control_registers(GUEST_CR0, GUEST_CR4);
     vmx_field_set(VMCS_MSR_BITMAP, vmx_msr_bitmap().raw);
+    vmx_field_set(VMCS_VPID, VPID_FIRST + vcpu->index);
     vmx_field_set(VMCS_EPT_POINTER, ept_pointer(&vcpu->vm->direct));
     vmx_field_set(VMCS_GUEST_CR3, start->page_tables);
     vmx_field_set(VMCS_GUEST_RIP, start->entry);
@@ -320,7 +323,6 @@ void vmx_vcpu_load(struct vcpu *vcpu)
     if (vmclear(vmx->vmcs) || vmptrld(vmx->vmcs))
         panic("the VMCS of guest %s cannot be loaded", vcpu->vm->config->name);
     vmx->launched = false;
-    vmx->attention = true; /* its timer may be due, and is to be armed here */
     write_host_fields();
     vmx_poll_arm();
     vmx_registers_load(&vmx->registers);

@@ -167,6 +167,28 @@ def test_what_a_vm_cannot_be_is_refused(boot, lines, said):
     assert "console of guest" not in machine.text(), machine.tail()
 
 
+def test_two_vcpus_interrupt_each_other(boot):
+    machine = boot("[guest vm_smp]\nkind = vm\nkernel = guest.bin\nmemory = 32M\nvcpus = 2\n",
+                   {"guest.bin": guest_file("vm_smp")}, cpus=2)
+    for line in ("the timer is in time", "the other one runs",
+                 "100 interrupts went there and back", "xAPIC mode too", "PASS"):
+        machine.expect("guest: " + line, 60)
+    assert machine.finish() == 0, machine.tail()
+    assert "guest: FAIL" not in machine.text(), machine.tail()
+    assert_survived(machine)
+
+
+def test_an_instruction_that_is_not_emulated_ends_the_vm(boot_vm):
+    machine = boot_vm("vm_device")
+    machine.expect("guest: copying to a device")
+    assert machine.finish() not in (0, 70), machine.tail()
+    assert "guest: FAIL" not in machine.text(), machine.tail()
+    assert re.search(r"^guest vm_device: vCPU 0 used an instruction on a device that is not emulated: "
+                     r"GPA 0xfec00000, RIP 0x1000\w\w, bytes a5\w{28}$", machine.text(), re.M), \
+        machine.tail()
+    assert_survived(machine)
+
+
 def test_linux_as_a_vm_has_two_processors_and_a_clock(boot):
     """The kernel of the TD, as it is; the second vCPU is started by INIT and SIPI."""
     config = default_config().replace("kind = td\n", "kind = vm\n")

@@ -86,3 +86,7 @@ $(BUILD)/host/mmio_operations.inc: vmm/mmio_decode.h
 	@sed -n 's/^    \(MMIO_[A-Z_]*\),.*/\1/p' $< | awk '{ print $$1 " equ " NR - 1 }' > $@
 $(BUILD)/host/mmio_instructions.bin: tests/vmm/mmio_instructions.asm $(BUILD)/host/mmio_operations.inc
 	$(NASM) -f bin $< -o $@
+
+HOST_TESTS += xapic
+xapic_TEST := tests/vmm/xapic_test.c
+xapic_SOURCES := vmm/xapic.c vmm/lapic.c vmm/vlapic.c boot/machine.c
