@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "boot/apic.h"
 
+#include "boot/cpu.h"
 #include "boot/msr.h"
 #include "boot/x86.h"
 
@@ -109,6 +110,10 @@ void apic_send_nmi_to_others(void)
 
 void apic_timer_arm(u64 tsc)
 {
+    struct cpu *cpu = cpu_this();
+    if (cpu->timer_tsc == tsc)
+        return;
+    cpu->timer_tsc = tsc;
     if (has_deadline) {
         wrmsr(MSR_TSC_DEADLINE, tsc);
         return;

@@ -26,6 +26,7 @@ struct parser {
 
 #define MEMORY_MINIMUM (16 * MIB)
 #define VCPUS_MAXIMUM 64
+#define PROCESSOR_MAXIMUM 65535
 
 static enum error fail(struct parser *p, const char *what, struct span found, const char *expected)
 {
@@ -120,6 +121,24 @@ static enum error parse_vcpus(struct parser *p, struct span value)
     return OK;
 }
 
+static enum error parse_processors(struct parser *p, struct span value)
+{
+    static const char expected[] = "up to 64 numbers of processors, such as 0, 2, 3";
+    struct guest_config *g = p->guest;
+    struct span rest = value, first;
+    g->processor_count = 0;
+    for (bool more = true; more;) {
+        u64 number;
+        struct span all = rest;
+        more = split(all, ',', &first, &rest);
+        if (g->processor_count == CONFIG_PROCESSORS_MAX ||
+            !parse_number(more ? first : all, PROCESSOR_MAXIMUM, &number))
+            return fail(p, "processors", value, expected);
+        g->processors[g->processor_count++] = (u32)number;
+    }
+    return OK;
+}
+
 static enum error parse_switch(struct parser *p, const char *key, struct span value, bool *on)
 {
     if (!span_is(value, "yes") && !span_is(value, "no"))
@@ -156,7 +175,10 @@ static enum error parse_guest_key(struct parser *p, struct span key, struct span
         return parse_vcpus(p, value);
     if (span_is(key, "promote"))
         return parse_switch(p, "promote", value, &g->promote);
-    return fail(p, "key", key, "kind, kernel, initrd, cmdline, memory, vcpus or promote");
+    if (span_is(key, "processors"))
+        return parse_processors(p, value);
+    return fail(p, "key", key,
+                "kind, kernel, initrd, cmdline, memory, vcpus, processors or promote");
 }
 
 /* inject = LEAF:N:STATUS */
@@ -192,11 +214,17 @@ static enum error parse_tain_key(struct parser *p, struct span key, struct span 
         p->config->newer_module = span_is(value, "new");
         return OK;
     }
+    if (span_is(key, "guests")) {
+        if (!span_is(value, "together") && !span_is(value, "in turn"))
+            return fail(p, "guests", value, "together or in turn");
+        p->config->in_turn = span_is(value, "in turn");
+        return OK;
+    }
     if (span_is(key, "inject"))
         return parse_inject(p, value);
     if (span_is(key, "test"))
         return copy(p, value, p->config->test, sizeof p->config->test);
-    return fail(p, "key", key, "strict, checker, module, inject or test");
+    return fail(p, "key", key, "strict, checker, module, guests, inject or test");
 }
 
 /* A guest section is complete when the next one starts, or the text ends. */

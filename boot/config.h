@@ -2,8 +2,8 @@
 /*
  * tain.cfg: `[section]` lines, `key = value` lines, `#` comments. README.md documents the keys.
  *
- *   [tain]   strict, checker = yes|no   inject = LEAF:N:STATUS
- *   [guest NAME]  kind = td|vm  kernel, initrd, cmdline, memory (256M), vcpus, promote
+ *   [tain]   strict, checker = yes|no   guests = together|in turn   inject = LEAF:N:STATUS
+ *   [guest NAME]  kind = td|vm  kernel, initrd, cmdline, memory (256M), vcpus, promote, processors
  *
  * Every error names line and what was expected; unknown sections and keys are errors.
  */
@@ -18,6 +18,7 @@
 #define CONFIG_CMDLINE_BYTES 1024
 #define CONFIG_GUESTS_MAX 8
 #define CONFIG_INJECT_MAX 8
+#define CONFIG_PROCESSORS_MAX 64
 
 enum guest_kind {
     GUEST_TD,
@@ -32,8 +33,10 @@ struct guest_config {
     char cmdline[CONFIG_CMDLINE_BYTES];
     u64 memory_bytes; /* page aligned */
     u32 vcpus;
-    bool promote; /* look for memory that could be in larger pages */
-    u32 line;     /* of its section, for messages */
+    u32 processors[CONFIG_PROCESSORS_MAX]; /* vCPU i runs on the (i modulo their number)th */
+    u32 processor_count;                   /* 0: on any */
+    bool promote;                          /* look for memory that could be in larger pages */
+    u32 line;                              /* of its section, for messages */
 };
 
 /* "Answer the nth call of this leaf with this status instead of making it." */
@@ -47,6 +50,7 @@ struct inject_config {
 struct config {
     bool strict;
     bool checker;                 /* the software module counts the rules that we break */
+    bool in_turn;                 /* a guest starts when the one before it has ended */
     bool newer_module;            /* use what modules after 1.5 have, such as Dynamic PAMT */
     char test[CONFIG_NAME_BYTES]; /* a self-test of the VMM to run, by name; empty: none */
     struct inject_config inject[CONFIG_INJECT_MAX];

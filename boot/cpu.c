@@ -30,6 +30,7 @@ static struct cpu cpus[CPU_MAX];
 static u8 *ist_stacks[CPU_MAX];
 static u32 count = 1;
 static u32 packages = 1;
+static bool (*_Atomic idle_work)(void);
 
 struct cpu *cpu_at(u32 index)
 {
@@ -55,24 +56,41 @@ static void cpu_setup(u32 index)
     apic_enable();
 }
 
-static void run_call(struct cpu *cpu)
+bool cpu_call_is_waiting(void)
 {
-    void (*call)(void *) = atomic_load_explicit(&cpu->call, memory_order_acquire);
-    if (!call)
-        return;
-    call(cpu->call_argument);
-    atomic_store_explicit(&cpu->call, NULL, memory_order_release);
-    apic_send(cpus[cpu->caller].apic_id, VECTOR_KICK);
+    return atomic_load_explicit(&cpu_this()->call, memory_order_acquire) != NULL;
 }
 
-__attribute__((noreturn)) static void cpu_idle(struct cpu *cpu)
+void cpu_serve_call(void)
+{
+    struct cpu *cpu = cpu_this();
+    struct cpu_call *call = atomic_load_explicit(&cpu->call, memory_order_acquire);
+    if (!call)
+        return;
+    call->call(call->argument);
+    /* Once nothing is left of it, the call is gone from its caller's stack. */
+    u32 caller = call->caller;
+    atomic_store_explicit(&cpu->call, NULL, memory_order_release);
+    atomic_fetch_sub(&call->left, 1);
+    cpu_kick(caller);
+}
+
+void cpu_set_work(bool (*work)(void))
+{
+    atomic_store(&idle_work, work);
+    for (u32 i = 0; i < count; i++)
+        if (i != cpu_this()->index)
+            cpu_kick(i);
+}
+
+__attribute__((noreturn)) static void cpu_idle(void)
 {
     for (;;) {
         interrupts_disable();
-        if (atomic_load_explicit(&cpu->call, memory_order_acquire))
-            run_call(cpu);
-        else
-            __asm__ volatile("sti; hlt" ::: "memory");
+        cpu_serve_call();
+        bool (*work)(void) = atomic_load(&idle_work);
+        if (!(work && work()) && !cpu_call_is_waiting())
+            interrupts_wait();
     }
 }
 
@@ -81,7 +99,7 @@ static void cpu_entry(u64 index)
 {
     cpu_setup((u32)index);
     atomic_store(&cpus[index].online, true);
-    cpu_idle(&cpus[index]);
+    cpu_idle();
 }
 
 static struct trampoline_parameters *trampoline_at(u8 *page)
@@ -166,48 +184,53 @@ void cpu_start_others(const struct processor *processors, u32 processor_count, u
     }
 }
 
-void cpu_start_on(u32 index, void (*call)(void *), void *argument)
+/* A processor has room for one call: another caller's goes first. */
+static void call_hand_over(struct cpu *cpu, struct cpu_call *call)
 {
-    struct cpu *cpu = &cpus[index];
-    ASSERT(index < count && index != cpu_this()->index);
-    ASSERT(!atomic_load(&cpu->call));
-    cpu->caller = cpu_this()->index;
-    cpu->call_argument = argument;
-    atomic_store_explicit(&cpu->call, call, memory_order_release);
-    apic_send(cpu->apic_id, VECTOR_KICK);
+    struct cpu_call *none = NULL;
+    while (!atomic_compare_exchange_weak(&cpu->call, &none, call)) {
+        none = NULL;
+        cpu_serve_call(); /* that caller may be waiting for us */
+        cpu_relax();
+    }
+    cpu_kick(cpu->index);
 }
 
-void cpu_wait(u32 index)
+static void call_wait(struct cpu_call *call)
 {
     u64 flags;
     __asm__ volatile("pushfq; popq %0" : "=r"(flags));
     interrupts_disable();
-    while (atomic_load_explicit(&cpus[index].call, memory_order_acquire))
-        interrupts_wait();
+    while (atomic_load(&call->left)) {
+        cpu_serve_call();
+        if (atomic_load(&call->left) && !cpu_call_is_waiting())
+            interrupts_wait();
+    }
     if (flags & RFLAGS_IF)
         interrupts_enable();
 }
 
 void cpu_run_on(u32 index, void (*call)(void *), void *argument)
 {
+    ASSERT(index < count);
     if (index == cpu_this()->index) {
         call(argument);
         return;
     }
-    cpu_start_on(index, call, argument);
-    cpu_wait(index);
+    struct cpu_call one = {call, argument, cpu_this()->index, 1};
+    call_hand_over(&cpus[index], &one);
+    call_wait(&one);
 }
 
 void cpu_run_on_all(void (*call)(void *), void *argument)
 {
     u32 mine = cpu_this()->index;
+    struct cpu_call all = {call, argument, mine, count - 1};
     for (u32 i = 0; i < count; i++)
         if (i != mine)
-            cpu_start_on(i, call, argument);
+            call_hand_over(&cpus[i], &all);
     call(argument);
-    for (u32 i = 0; i < count; i++)
-        if (i != mine)
-            cpu_wait(i);
+    call_wait(&all);
 }
 
 void cpu_kick(u32 index)

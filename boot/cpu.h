@@ -13,6 +13,14 @@
 
 #define CPU_MAX 64
 
+/* What processors were asked to do, on the stack of the one that asked. */
+struct cpu_call {
+    void (*call)(void *argument);
+    void *argument;
+    u32 caller;       /* who is woken at the end */
+    _Atomic u32 left; /* processors that have not done it yet */
+};
+
 struct cpu {
     struct cpu *self; /* at GS:0 */
     u32 index;        /* at GS:8 */
@@ -21,11 +29,9 @@ struct cpu {
     u32 locks_held; /* bit per lock rank */
     hpa_t vmxon_region;
     _Atomic bool online;
-    /* The call that another processor asked for; null when there is none. */
-    void (*_Atomic call)(void *argument);
-    void *call_argument;
-    u32 caller;          /* who is woken at its end */
-    _Atomic bool kicked; /* a kick arrived since the flag was cleared */
+    struct cpu_call *_Atomic call; /* null: none */
+    _Atomic bool kicked;           /* a kick arrived since the flag was cleared */
+    u64 timer_tsc;                 /* what the timer is armed for; 0: it is not */
 };
 
 #if __STDC_HOSTED__
@@ -42,13 +48,23 @@ struct cpu *cpu_at(u32 index);
 u32 cpu_count(void);
 u32 cpu_package_count(void);
 
-/* Runs `call` on processor `index` and waits for its end. The target must be idle or be us. */
+/*
+ * Runs `call` on processor `index`, and waits for its end. A processor serves calls while it idles
+ * and while it waits for another's, so the caller must hold no lock that the other may be waiting
+ * for. On the target, interrupts are disabled.
+ */
 void cpu_run_on(u32 index, void (*call)(void *argument), void *argument);
-/* Runs `call` on every processor, us included, and waits for all. */
+/* Runs `call` on every processor, us included, all at once, and waits for all. */
 void cpu_run_on_all(void (*call)(void *argument), void *argument);
-/* Starts `call` on an idle processor and returns at once; cpu_wait waits for its end. */
-void cpu_start_on(u32 index, void (*call)(void *argument), void *argument);
-void cpu_wait(u32 index);
+
+/*
+ * What processors but the first do when no call waits: `work` runs with interrupts disabled, and
+ * returns false if there is nothing to do until an interrupt. Null: nothing.
+ */
+void cpu_set_work(bool (*work)(void));
+/* For the first processor, whose loop is the caller's: does the call that waits, if any. */
+void cpu_serve_call(void);
+bool cpu_call_is_waiting(void);
 
 /* Makes the processor leave the guest it runs, if any (an IPI; the guest exits with it). */
 void cpu_kick(u32 index);

@@ -42,6 +42,8 @@ void interrupt_handle(u8 vector)
         atomic_store(&cpu_this()->kicked, true);
         break;
     case VECTOR_TIMER:
+        cpu_this()->timer_tsc = 0;
+        break;
     case VECTOR_POSTED:
         break;
     case VECTOR_SPURIOUS:

@@ -5,6 +5,7 @@
 
 #define MSR_TSC 0x10
 #define MSR_APIC_BASE 0x1b
+#define MSR_PLATFORM_ID 0x17
 #define MSR_FEATURE_CONTROL 0x3a
 #define MSR_TSC_ADJUST 0x3b
 #define MSR_SPEC_CTRL 0x48
@@ -52,6 +53,7 @@
 #define MSR_X2APIC_ID 0x802
 #define MSR_X2APIC_VERSION 0x803
 #define MSR_X2APIC_TPR 0x808
+#define MSR_X2APIC_PPR 0x80a
 #define MSR_X2APIC_EOI 0x80b
 #define MSR_X2APIC_LDR 0x80d
 #define MSR_X2APIC_SVR 0x80f

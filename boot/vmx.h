@@ -109,6 +109,20 @@ static inline enum vmx_result invept(u64 type, u64 eptp)
     return vmx_result_of(carry, zero);
 }
 
+#define INVVPID_CONTEXT 1
+static inline enum vmx_result invvpid(u64 type, u16 vpid)
+{
+    struct {
+        u64 vpid, address;
+    } descriptor = {vpid, 0};
+    u8 carry, zero;
+    __asm__ volatile("invvpid %2, %3"
+                     : "=@ccc"(carry), "=@ccz"(zero)
+                     : "m"(descriptor), "r"(type)
+                     : "memory");
+    return vmx_result_of(carry, zero);
+}
+
 /* Pin-based controls. */
 #define PIN_EXTERNAL_INTERRUPT (1u << 0)
 #define PIN_NMI (1u << 3)
@@ -123,6 +137,8 @@ static inline enum vmx_result invept(u64 type, u64 eptp)
 #define PROC_RDPMC (1u << 11)
 #define PROC_CR3_LOAD (1u << 15)
 #define PROC_CR3_STORE (1u << 16)
+#define PROC_CR8_LOAD (1u << 19)
+#define PROC_CR8_STORE (1u << 20)
 #define PROC_TPR_SHADOW (1u << 21)
 #define PROC_NMI_WINDOW (1u << 22)
 #define PROC_UNCONDITIONAL_IO (1u << 24)
@@ -165,9 +181,15 @@ static inline enum vmx_result invept(u64 type, u64 eptp)
 #define INTR_TYPE_NMI (2u << 8)
 #define INTR_TYPE_EXCEPTION (3u << 8)
 #define INTR_TYPE_MASK (7u << 8)
+#define INTR_TYPE_PRIVILEGED_SOFTWARE (5u << 8)
 #define INTR_HAS_ERROR_CODE (1u << 11)
 #define INTR_NMI_UNBLOCKING (1u << 12)
 #define INTR_VALID (1u << 31)
+
+/* Guest interruptibility. */
+#define BLOCKING_STI (1u << 0)
+#define BLOCKING_MOV_SS (1u << 1)
+#define BLOCKING_NMI (1u << 3)
 
 /* EPT entries, as the processor reads them. */
 #define EPT_READ (1ull << 0)
@@ -191,6 +213,6 @@ static inline enum vmx_result invept(u64 type, u64 eptp)
 #define EPT_VIOLATION_WRITE (1ull << 1)
 #define EPT_VIOLATION_EXECUTE (1ull << 2)
 #define EPT_VIOLATION_GLA_VALID (1ull << 7)
-#define EPT_VIOLATION_NMI_UNBLOCKED (1ull << 12)
+#define EPT_VIOLATION_NMI_UNBLOCKED (1ull << 12) /* by an IRET that has not ended */
 
 #endif

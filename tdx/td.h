@@ -109,6 +109,12 @@ struct td_exit {
  */
 void td_vcpu_enter(struct td_vcpu *vcpu, struct td_exit *exit);
 
+/*
+ * The vCPU takes an NMI as soon as it can. On the processor that runs it, outside the guest;
+ * ERR_BUSY: ask again. Another NMI that waits already is the same one.
+ */
+enum error td_vcpu_pend_nmi(struct td_vcpu *vcpu);
+
 /* Posts `vector` in the vCPU's descriptor and notifies the processor it runs on, if any. */
 void td_vcpu_post(struct td_vcpu *vcpu, u8 vector);
 /* True if the vCPU has an interrupt to take: in the descriptor, or VP state details say so. */

@@ -244,6 +244,14 @@ enum error td_vcpu_move(struct td_vcpu *vcpu)
     return OK;
 }
 
+enum error td_vcpu_pend_nmi(struct td_vcpu *vcpu)
+{
+    enum error error = OK;
+    if (vcpu->cpu != (i32)cpu_this()->index)
+        error = td_vcpu_move(vcpu);
+    return error ? error : field_write(vcpu, &(struct field){MD_VP_PEND_NMI, 1, 0xff});
+}
+
 void td_vcpu_notify_self(struct td_vcpu *vcpu)
 {
     if (atomic_load(&descriptor_of(vcpu)->control) & POSTED_OUTSTANDING)

@@ -168,7 +168,7 @@ static void put_wakeup(struct writer *w)
     put(w, LAYOUT_MAILBOX, 8);
 }
 
-static size_t put_madt(struct writer *w, u32 vcpus)
+static size_t put_madt(struct writer *w, u32 vcpus, enum acpi_start others)
 {
     size_t start = table_begin(w, "APIC", 5);
     put(w, 0xfee00000, 4); /* the local APICs' address; they are in x2APIC mode */
@@ -187,7 +187,7 @@ static size_t put_madt(struct writer *w, u32 vcpus)
     put(w, 0, 4); /* first interrupt */
     /* Nobody to wake: no mailbox. (Linux writes to this structure, and then finds the sum wrong.)
      */
-    if (vcpus > 1)
+    if (vcpus > 1 && others == ACPI_START_BY_MAILBOX)
         put_wakeup(w);
     table_end(w, start);
     return start;
@@ -216,13 +216,14 @@ static void set_rsdp(struct writer *w, size_t xsdt)
     set_checksum(w, 0, RSDP_BYTES, 32);
 }
 
-enum error acpi_tables_build(gpa_t address, u32 vcpus, u8 *out, size_t out_bytes)
+enum error acpi_tables_build(gpa_t address, u32 vcpus, enum acpi_start start, u8 *out,
+                             size_t out_bytes)
 {
     struct writer w = {.out = out, .limit = out_bytes, .address = address};
     put_zeros_until(&w, RSDP_BYTES);
     size_t dsdt = put_dsdt(&w);
     size_t fadt = put_fadt(&w, dsdt);
-    size_t madt = put_madt(&w, vcpus);
+    size_t madt = put_madt(&w, vcpus, start);
     size_t xsdt = put_xsdt(&w, fadt, madt);
     set_rsdp(&w, xsdt);
     return w.overflow ? ERR_RANGE : OK;

@@ -16,10 +16,17 @@
 #define ACPI_SLEEP_TYPE_SHIFT 2
 #define ACPI_SLEEP_ENABLE (1u << 5)
 
+/* How processors other than the first are started. */
+enum acpi_start {
+    ACPI_START_BY_INIT,
+    ACPI_START_BY_MAILBOX, /* "Multiprocessor Wakeup Structure" */
+};
+
 /*
  * Writes the tables for `vcpus` processors to `out`, which the guest will find at `address`; the
  * RSDP stands at its start. ERR_RANGE: they do not fit.
  */
-enum error acpi_tables_build(gpa_t address, u32 vcpus, u8 *out, size_t out_bytes);
+enum error acpi_tables_build(gpa_t address, u32 vcpus, enum acpi_start start, u8 *out,
+                             size_t out_bytes);
 
 #endif

@@ -1,60 +1,106 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/console.h"
 
-#include "boot/console.h"
+#include <stdatomic.h>
+
 #include "boot/log.h"
 #include "vmm/vm.h"
 
-#define CTRL_A 0x01
+static struct vm *_Atomic owner;
+static bool monitor_has_it;
 
-void guest_console_begin(struct vm *vm)
+void guest_console_init(void)
 {
-    vm->console = (struct guest_console){0};
-    log_line("tain: console of guest %s; Ctrl-A x ends it, Ctrl-A m audits its memory",
-             vm->config->name);
+    atomic_store(&owner, NULL);
+    monitor_has_it = false;
 }
 
-void guest_console_end(struct vm *vm)
+struct vm *guest_console_owner(void)
 {
+    return atomic_load(&owner);
+}
+
+static void note_line(struct guest_console *console, char c)
+{
+    if (c != '\r')
+        console->in_line = c != '\n';
+}
+
+static void keep(struct guest_console *console, char c)
+{
+    console->kept[console->kept_end++ % CONSOLE_KEPT_BYTES] = c;
+    if (console->kept_end - console->kept_start > CONSOLE_KEPT_BYTES)
+        console->kept_start = console->kept_end - CONSOLE_KEPT_BYTES;
+}
+
+static void print_kept(struct guest_console *console)
+{
+    while (console->kept_start != console->kept_end) {
+        char c = console->kept[console->kept_start++ % CONSOLE_KEPT_BYTES];
+        log_console(&c, 1);
+        note_line(console, c);
+    }
+}
+
+static void take_away(struct vm *vm)
+{
+    lock_take(&vm->lock);
+    atomic_store(&owner, NULL);
     if (vm->console.in_line)
         log_console("\r\n", 2);
     vm->console.in_line = false;
+    lock_release(&vm->lock);
+}
+
+void guest_console_give(struct vm *vm)
+{
+    struct vm *old = guest_console_owner();
+    monitor_has_it = !vm;
+    if (old == vm)
+        return;
+    if (old)
+        take_away(old);
+    if (!vm)
+        return;
+    log_line("tain: console of guest %s; Ctrl-A x ends it, Ctrl-A m audits its memory, Ctrl-A c is "
+             "the monitor",
+             vm->config->name);
+    lock_take(&vm->lock);
+    print_kept(&vm->console);
+    atomic_store(&owner, vm);
+    lock_release(&vm->lock);
+}
+
+void guest_console_offer(struct vm *vm)
+{
+    if (!guest_console_owner() && !monitor_has_it)
+        guest_console_give(vm);
+}
+
+void guest_console_take_back(struct vm *vm)
+{
+    if (guest_console_owner() == vm)
+        take_away(vm);
 }
 
 void guest_console_output(void *context, u8 byte)
 {
     struct vm *vm = context;
     const char c = (char)byte;
-    log_console(&c, 1);
-    if (c != '\r')
-        vm->console.in_line = c != '\n';
-}
-
-static void key_typed(struct vm *vm, u8 key)
-{
-    struct guest_console *console = &vm->console;
-    bool escaped = console->escaped;
-    console->escaped = !escaped && key == CTRL_A;
-    if (console->escaped)
+    if (vm != guest_console_owner()) {
+        keep(&vm->console, c);
         return;
-    if (escaped && key == 'x')
-        vm_end(vm, VM_END_BY_USER);
-    else if (escaped && key == 'a')
-        (void)uart_type(&vm->uart, CTRL_A);
-    else if (escaped && key == 'm')
-        console->audit_wanted = true;
-    else if (!escaped)
-        (void)uart_type(&vm->uart, key);
-    /* Any other key behind Ctrl-A is none. */
+    }
+    log_console(&c, 1);
+    note_line(&vm->console, c);
 }
 
-void guest_console_poll(struct vm *vm)
+bool guest_console_type(u8 key)
 {
-    while (!uart_input_is_full(&vm->uart)) {
-        int key = console_read();
-        if (key < 0)
-            break;
-        key_typed(vm, (u8)key);
-    }
+    struct vm *vm = guest_console_owner();
+    lock_take(&vm->lock);
+    bool taken = uart_type(&vm->uart, key);
     vm_update_uart_line(vm);
+    lock_release(&vm->lock);
+    return taken;
 }

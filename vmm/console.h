@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The machine's serial line as a guest's console. Ctrl-A x ends the guest, Ctrl-A m audits its
- * memory; Ctrl-A a is a Ctrl-A of its own. Guarded by the VM's lock.
+ * The machine's serial line as the console of one guest at a time. What the others print is kept,
+ * the last of it, until the line is theirs.
  */
 #ifndef VMM_CONSOLE_H
 #define VMM_CONSOLE_H
@@ -10,19 +10,32 @@
 
 struct vm;
 
+#define CONSOLE_KEPT_BYTES 8192u
+
+/* Guarded by the VM's lock. */
 struct guest_console {
-    bool escaped; /* Ctrl-A was typed */
     bool in_line; /* the guest's output stands in the middle of a line */
-    bool audit_wanted;
+    char kept[CONSOLE_KEPT_BYTES];
+    u32 kept_start, kept_end; /* free-running */
 };
 
-/* One line that says whose console it is from now on. */
-void guest_console_begin(struct vm *vm);
-/* After it, the VMM's lines start on a line of their own. */
-void guest_console_end(struct vm *vm);
-/* What the guest's UART sends; `context` is the VM. */
+/* It is nobody's: the first guest that is offered it has it. */
+void guest_console_init(void);
+/* Whose the line is; null: the monitor's. Processor 0 alone changes it. */
+struct vm *guest_console_owner(void);
+/*
+ * Gives the line to a guest: one line says so, what was kept follows. Null: takes it for the
+ * monitor, whose lines start on a line of their own.
+ */
+void guest_console_give(struct vm *vm);
+/* The same, unless somebody has the line, the monitor's user included. */
+void guest_console_offer(struct vm *vm);
+/* Its guest is about to go: the line is free for the next that is offered it. */
+void guest_console_take_back(struct vm *vm);
+
+/* What a guest's UART sends; `context` is the VM, whose lock is held. */
 void guest_console_output(void *context, u8 byte);
-/* Takes what was typed, as long as the guest's UART has room for it. */
-void guest_console_poll(struct vm *vm);
+/* A key for the guest that has the line; false if its UART has no room now. */
+bool guest_console_type(u8 key);
 
 #endif

@@ -85,8 +85,10 @@ static enum error add_firmware(struct guest_image *image)
     pages->shim.rsp = LAYOUT_STACK_TOP;
     pages->shim.mailbox = LAYOUT_MAILBOX;
     build_page_tables(pages);
-    enum error e =
-        acpi_tables_build(gpa(LAYOUT_ACPI), image->config->vcpus, pages->acpi, sizeof pages->acpi);
+    enum acpi_start start =
+        image->config->kind == GUEST_TD ? ACPI_START_BY_MAILBOX : ACPI_START_BY_INIT;
+    enum error e = acpi_tables_build(gpa(LAYOUT_ACPI), image->config->vcpus, start, pages->acpi,
+                                     sizeof pages->acpi);
     if (e) {
         log_line("guest %s: the ACPI tables of %u vCPUs do not fit into a page",
                  image->config->name, image->config->vcpus);

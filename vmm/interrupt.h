@@ -9,7 +9,10 @@ struct interrupt {
     enum interrupt_kind {
         INTERRUPT_NONE,
         INTERRUPT_FIXED,
-        INTERRUPT_NMI, /* not delivered to TDs yet */
+        INTERRUPT_NMI,
+        /* Not delivered to TDs: */
+        INTERRUPT_INIT,
+        INTERRUPT_STARTUP, /* the vector is the page to start at */
     } kind;
     enum interrupt_target {
         TARGET_PHYSICAL, /* destination is an APIC id */

@@ -21,25 +21,70 @@
 #define ICR_DELIVERY_SHIFT 8
 #define ICR_DELIVERY_MASK 7
 #define ICR_LOGICAL (1ull << 11)
+#define ICR_ASSERT (1ull << 14)
+#define ICR_LEVEL (1ull << 15)
 #define ICR_SHORTHAND_SHIFT 18
 #define ICR_SHORTHAND_MASK 3
 #define ICR_RESERVED 0xfff32000ull
 #define DELIVERY_FIXED 0
 #define DELIVERY_LOWEST 1
 #define DELIVERY_NMI 4
+#define DELIVERY_INIT 5
+#define DELIVERY_STARTUP 6
 enum shorthand { SHORTHAND_NONE, SHORTHAND_SELF, SHORTHAND_ALL, SHORTHAND_OTHERS };
 
 void lapic_init(struct lapic *lapic, u32 apic_id)
 {
-    *lapic = (struct lapic){.apic_id = apic_id, .spurious = SPURIOUS_RESET, .lvt_cmci = LVT_MASKED};
+    *lapic = (struct lapic){.apic_id = apic_id,
+                            .mode = LAPIC_X2APIC,
+                            .spurious = SPURIOUS_RESET,
+                            .lvt_cmci = LVT_MASKED,
+                            .destination_format = ~0u};
     for (u32 i = 0; i < LAPIC_LVTS; i++)
         lapic->lvt[i] = LVT_MASKED;
 }
 
 static u64 apic_base(const struct lapic *lapic)
 {
-    return APIC_BASE_ADDRESS | APIC_BASE_ENABLE | APIC_BASE_X2APIC |
+    return APIC_BASE_ADDRESS | (lapic->mode == LAPIC_OFF ? 0 : APIC_BASE_ENABLE) |
+           (lapic->mode == LAPIC_X2APIC ? APIC_BASE_X2APIC : 0) |
            (lapic->apic_id == 0 ? APIC_BASE_BSP : 0);
+}
+
+enum error lapic_base_write(struct lapic *lapic, u64 value)
+{
+    const u64 mode_bits = APIC_BASE_ENABLE | APIC_BASE_X2APIC;
+    enum lapic_mode mode = value & APIC_BASE_X2APIC   ? LAPIC_X2APIC
+                           : value & APIC_BASE_ENABLE ? LAPIC_XAPIC
+                                                      : LAPIC_OFF;
+    if ((value ^ apic_base(lapic)) & ~mode_bits)
+        return ERR_INVALID;
+    if ((value & mode_bits) == APIC_BASE_X2APIC)
+        return ERR_INVALID;
+    if ((mode == LAPIC_X2APIC && lapic->mode == LAPIC_OFF) ||
+        (mode == LAPIC_XAPIC && lapic->mode == LAPIC_X2APIC))
+        return ERR_INVALID;
+    if (lapic->mode == LAPIC_OFF && mode != LAPIC_OFF)
+        lapic_init(lapic, lapic->apic_id);
+    lapic->mode = mode;
+    return OK;
+}
+
+#define FORMAT_SHIFT 28
+#define FORMAT_FLAT 0xfu
+#define LOGICAL_SHIFT 24
+#define CLUSTER_MASK 0xf0u
+
+bool lapic_is_meant(const struct lapic *lapic, const struct interrupt *interrupt, u32 sender)
+{
+    if (interrupt->target != TARGET_LOGICAL || lapic->mode == LAPIC_X2APIC)
+        return interrupt_is_for(interrupt, lapic->apic_id, sender);
+    u32 mine = lapic->logical_id >> LOGICAL_SHIFT, wanted = interrupt->destination;
+    if (wanted == INTERRUPT_BROADCAST)
+        return true;
+    if (lapic->destination_format >> FORMAT_SHIFT == FORMAT_FLAT)
+        return wanted & mine;
+    return !((wanted ^ mine) & CLUSTER_MASK) && (wanted & mine & ~CLUSTER_MASK);
 }
 
 bool lapic_owns_msr(u32 msr)
@@ -129,12 +174,30 @@ enum error lapic_read(const struct lapic *lapic, u32 msr, u64 *value)
     }
 }
 
-/* INIT and start-up have no meaning in a TD: the wake-up mailbox takes their place. */
+/* "INIT Level De-assert" does nothing. */
+static enum interrupt_kind icr_kind(u64 value)
+{
+    switch (value >> ICR_DELIVERY_SHIFT & ICR_DELIVERY_MASK) {
+    case DELIVERY_FIXED:
+    case DELIVERY_LOWEST:
+        return (value & ICR_VECTOR) >= INTERRUPT_VECTOR_MIN ? INTERRUPT_FIXED : INTERRUPT_NONE;
+    case DELIVERY_NMI:
+        return INTERRUPT_NMI;
+    case DELIVERY_INIT:
+        return (value & ICR_LEVEL) && !(value & ICR_ASSERT) ? INTERRUPT_NONE : INTERRUPT_INIT;
+    case DELIVERY_STARTUP:
+        return INTERRUPT_STARTUP;
+    default:
+        return INTERRUPT_NONE;
+    }
+}
+
 static enum error icr_write(struct lapic *lapic, u64 value, struct interrupt *interrupt)
 {
     if (value & ICR_RESERVED)
         return ERR_INVALID;
     lapic->icr = value;
+    interrupt->kind = icr_kind(value);
     interrupt->vector = (u8)(value & ICR_VECTOR);
     interrupt->destination = (u32)(value >> 32);
     switch ((enum shorthand)((value >> ICR_SHORTHAND_SHIFT) & ICR_SHORTHAND_MASK)) {
@@ -152,12 +215,6 @@ static enum error icr_write(struct lapic *lapic, u64 value, struct interrupt *in
         interrupt->target = value & ICR_LOGICAL ? TARGET_LOGICAL : TARGET_PHYSICAL;
         break;
     }
-    u32 delivery = (u32)(value >> ICR_DELIVERY_SHIFT) & ICR_DELIVERY_MASK;
-    if (delivery == DELIVERY_NMI)
-        interrupt->kind = INTERRUPT_NMI;
-    else if ((delivery == DELIVERY_FIXED || delivery == DELIVERY_LOWEST) &&
-             interrupt->vector >= INTERRUPT_VECTOR_MIN)
-        interrupt->kind = INTERRUPT_FIXED;
     return OK;
 }
 

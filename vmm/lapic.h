@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The VMM's part of a TD vCPU's x2APIC: what APIC virtualisation leaves to us and arrives as
- * TDVMCALLs. TPR, EOI, ISR, TMR, IRR and self-IPIs never come here.
+ * The VMM's part of a vCPU's x2APIC: timer, LVTs and ICR. TPR, EOI, ISR, TMR, IRR and self-IPIs
+ * never come here: a TD has APIC virtualisation for them, a VM has vmm/vlapic.h.
  *
  * Touched by the vCPU's own processor alone: no lock.
  */
@@ -16,12 +16,18 @@
 
 struct lapic {
     u32 apic_id;
+    enum lapic_mode {
+        LAPIC_OFF,
+        LAPIC_XAPIC,
+        LAPIC_X2APIC,
+    } mode;
     u32 spurious; /* SVR */
     u32 lvt[LAPIC_LVTS];
     u32 lvt_cmci;
     u32 divide;
     u64 icr;
-    u64 deadline; /* guest TSC; 0: not armed */
+    u32 logical_id, destination_format; /* of xAPIC mode */
+    u64 deadline;                       /* guest TSC; 0: not armed */
     /* Counting down, where the guest has no TSC deadline. */
     u32 initial_count;
     u64 count_end_tsc; /* host TSC at which it reaches 0; 0: it does not count */
@@ -32,6 +38,15 @@ struct lapic {
 
 /* Power-up state in x2APIC mode; vCPU 0 is the bootstrap processor. */
 void lapic_init(struct lapic *lapic, u32 apic_id);
+
+/*
+ * A VM's write of IA32_APIC_BASE: changes the mode where "x2APIC State Transitions" has an arrow;
+ * the registers start anew behind LAPIC_OFF. ERR_INVALID: #GP.
+ */
+enum error lapic_base_write(struct lapic *lapic, u64 value);
+
+/* True if the interrupt is for this one, in the mode that it is in; see interrupt_is_for. */
+bool lapic_is_meant(const struct lapic *lapic, const struct interrupt *interrupt, u32 sender);
 
 /* True if `msr` is one of ours; the others are somebody else's to answer. */
 bool lapic_owns_msr(u32 msr);

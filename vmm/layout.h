@@ -10,6 +10,7 @@
  *                  bzImage: at its preferred address; ELF: where its segments say;
  *                  flat binary: at LAYOUT_FLAT_IMAGE; initrd: as high as it goes
  *   0xfec0_0000  I/O APIC (reached through shared GPAs, by TDVMCALL)
+ *   0xfee0_0000  the local APIC of a VM's vCPU, in xAPIC mode
  *   0xffff_0000  the firmware window: page tables, stack, parameters, boot shim; private pages,
  *                in no memory map, there for good (parked vCPUs run on them)
  */
@@ -31,6 +32,7 @@
 #define LAYOUT_MEMORY_MAX (2 * GIB)
 
 #define LAYOUT_IOAPIC 0xfec00000ull
+#define LAYOUT_LAPIC 0xfee00000ull
 
 /* The firmware window; vmm/shim.asm is linked for these addresses. */
 #define LAYOUT_FIRMWARE 0xffff0000ull

@@ -6,6 +6,7 @@
 #include "boot/phys.h"
 #include "boot/string.h"
 #include "boot/x86.h"
+#include "vmm/monitor.h"
 #include "vmm/vm.h"
 
 #define SAMPLES_MAX 2048
@@ -41,8 +42,8 @@ bool measure_is_on(void)
 
 static void poll_at(struct vm *vm, u64 tsc)
 {
-    vm->poll_tsc = tsc;
-    vm->vcpus[0]->due_tsc = 0;
+    monitor_poll_at(tsc);
+    vm->scan_tsc = tsc;
 }
 
 enum error measure_series_open(struct vcpu *vcpu, enum measure_series_id id)

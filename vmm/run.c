@@ -10,10 +10,12 @@
 #include "boot/vmx.h"
 #include "boot/x86.h"
 #include "vmm/measure.h"
+#include "vmm/schedule.h"
 #include "vmm/vm.h"
 #include "vmm/vmcall.h"
+#include "vmm/vmx_interrupt.h"
 
-#define CONSOLE_POLL_US 10000
+#define SCAN_US 10000
 
 static const char *const kind_names[TD_EXIT_KINDS] = {
     [TD_EXIT_RETRY] = "retry",
@@ -51,12 +53,13 @@ void vm_flush_shared(struct vcpu *vcpu)
     for (u32 i = 0; i < vm->vcpu_count; i++) {
         vm->vcpus[i]->flush_wanted = true;
         if (i != vcpu->index && vm->vcpus[i]->running)
-            cpu_kick(i);
+            cpu_kick(vm->vcpus[i]->cpu);
     }
     for (u32 i = 0; i < vm->vcpu_count; i++) {
         struct vcpu *other = vm->vcpus[i];
         while (other->flush_wanted && (other == vcpu || other->running)) {
             flush_if_wanted(vcpu); /* another vCPU may be waiting for us the same way */
+            cpu_serve_call();
             cpu_relax();
         }
     }
@@ -83,96 +86,126 @@ static u64 timer_deadline(struct vcpu *vcpu)
     return vcpu->deadline_host;
 }
 
-/* The console, and one block of memory that might be promoted. */
-static void serve_poll(struct vcpu *vcpu, u64 now)
+static void serve_timer(struct vcpu *vcpu, u64 now)
 {
-    struct vm *vm = vcpu->vm;
-    lock_take(&vm->lock);
-    guest_console_poll(vm);
-    vm->poll_tsc = now + time_us_to_tsc(CONSOLE_POLL_US);
-    bool audit_wanted = vm->console.audit_wanted;
-    vm->console.audit_wanted = false;
-    lock_release(&vm->lock);
-    memory_scan(vcpu);
-    if (audit_wanted)
-        (void)vm_audit(vm);
-}
-
-/* What is due on this processor: the guest's timer, the console. */
-static void serve_due(struct vcpu *vcpu)
-{
-    struct vm *vm = vcpu->vm;
-    u64 now = tsc_read(), deadline = timer_deadline(vcpu);
+    u64 deadline = timer_deadline(vcpu);
     u8 vector;
     if (deadline && deadline <= now && lapic_timer_expire(&vcpu->lapic, &vector))
         vcpu_post(vcpu, vector);
-    if (vcpu->index == 0 && now >= vm->poll_tsc)
-        serve_poll(vcpu, now);
 }
 
-/* Arms the processor's timer for what comes next; the same time is not armed twice. */
+/* One block of memory that might be promoted. */
+static void serve_scan(struct vcpu *vcpu, u64 now)
+{
+    struct vm *vm = vcpu->vm;
+    if (vcpu->index != 0 || now < vm->scan_tsc)
+        return;
+    memory_scan(vcpu);
+    vm->scan_tsc = tsc_read() + time_us_to_tsc(SCAN_US);
+}
+
+/* Arms the processor's timer for what comes next. */
 static void arm_timer(struct vcpu *vcpu)
 {
-    u64 next = vcpu->index == 0 ? vcpu->vm->poll_tsc : 0;
-    u64 deadline = timer_deadline(vcpu);
-    if (deadline && (!next || deadline < next))
+    u64 next = schedule_yield_tsc(), deadline = timer_deadline(vcpu);
+    if (deadline && deadline < next)
         next = deadline;
+    if (vcpu->index == 0 && vcpu->vm->scan_tsc < next)
+        next = vcpu->vm->scan_tsc;
     vcpu->armed_count_end = vcpu->lapic.count_end_tsc;
-    atomic_store_explicit(&vcpu->due_tsc, next ? next : ~0ull, memory_order_relaxed);
-    bool has_fired = vcpu->timer_tsc && tsc_read() >= vcpu->timer_tsc;
-    if (next == vcpu->timer_tsc && !has_fired)
-        return;
-    vcpu->timer_tsc = next;
+    atomic_store_explicit(&vcpu->due_tsc, next, memory_order_relaxed);
     apic_timer_arm(next);
 }
 
-/* Before the guest runs: what is due, and the timer for what comes next. */
-static inline void serve_time(struct vcpu *vcpu)
+/*
+ * Before the guest runs: what is due, and the timer for what comes next. False if the slice is
+ * over.
+ */
+static inline bool serve_time(struct vcpu *vcpu)
 {
-    if (!time_is_served(vcpu)) {
-        serve_due(vcpu);
-        arm_timer(vcpu);
-    }
     log_pump();
+    if (time_is_served(vcpu))
+        return true;
+    u64 now = tsc_read();
+    if (schedule_must_yield(now))
+        return false;
+    serve_timer(vcpu, now);
+    serve_scan(vcpu, now);
+    arm_timer(vcpu);
+    return true;
 }
 
-static bool is_blocked_for_good(struct vcpu *vcpu)
+static bool is_blocked(const struct vcpu *vcpu)
 {
     return vcpu->wish == VCPU_HALT_INTERRUPTS_BLOCKED;
 }
 
-/* No NMI is ever sent, so that a vCPU that halts with interrupts blocked stays halted. */
-static void note_blocked(struct vcpu *vcpu)
+/* What wakes a vCPU that has its interrupts blocked, and was not taken yet. */
+static bool signal_is_pending(const struct vcpu *vcpu)
 {
-    struct vm *vm = vcpu->vm;
-    if (is_blocked_for_good(vcpu) && ++vm->blocked_vcpus == vm->vcpu_count) {
-        log_line("guest %s: every vCPU has halted with interrupts disabled", vm->config->name);
-        vm_end(vm, VM_END_HALTED);
-    }
+    return vm_is_td(vcpu->vm) ? vcpu->nmi_wanted : vcpu->vmx.attention;
+}
+
+static bool signal_is_under_way(const struct vm *vm)
+{
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        if (signal_is_pending(vm->vcpus[i]))
+            return true;
+    return false;
 }
 
 /*
- * Halts in root mode. The flag `halted` goes up before the last look for an interrupt: who posts
- * one after that look sees the flag and kicks us.
+ * The guest waits for an interrupt. The flag `halted` goes up before the first look for one: who
+ * posts after a look sees the flag and kicks us. With interrupts blocked only an NMI wakes it, and
+ * once all have halted so, nobody is left to send one.
  */
 static void halt(struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
-    note_blocked(vcpu);
     vcpu->halted = true;
-    while (!vm_has_ended(vm)) {
-        flush_if_wanted(vcpu);
-        serve_due(vcpu);
-        log_pump();
-        if (!is_blocked_for_good(vcpu) && td_vcpu_interrupt_is_pending(&vcpu->td))
-            break;
-        if (vm_has_ended(vm))
-            break;
-        arm_timer(vcpu);
-        interrupts_wait();
+    if (!is_blocked(vcpu) || ++vm->blocked_vcpus != vm->vcpu_count || signal_is_under_way(vm))
+        return;
+    if (!vm_is_td(vm)) {
+        vmx_end_for_halt(vcpu);
+        return;
     }
+    log_line("guest %s: every vCPU has halted with interrupts disabled", vm->config->name);
+    vm_end(vm, VM_END_HALTED);
+}
+
+/* Of one that waits. A VM's vCPU looks for itself: it may have to wait again. */
+static bool wakes_up(struct vcpu *vcpu, u64 now)
+{
+    if (signal_is_pending(vcpu))
+        return true;
+    if (!vm_is_td(vcpu->vm))
+        return vcpu_wake_tsc(vcpu) <= now;
+    serve_timer(vcpu, now);
+    return !is_blocked(vcpu) && td_vcpu_interrupt_is_pending(&vcpu->td);
+}
+
+bool vcpu_can_run(struct vcpu *vcpu, u64 now)
+{
+    struct vm *vm = vcpu->vm;
+    if (vm_has_ended(vm) || vm->paused)
+        return false;
+    if (!vcpu->halted)
+        return true;
+    if (!wakes_up(vcpu, now))
+        return false;
+    if (is_blocked(vcpu))
+        vm->blocked_vcpus--;
     vcpu->halted = false;
     vcpu->wish = VCPU_RUN;
+    return true;
+}
+
+u64 vcpu_wake_tsc(struct vcpu *vcpu)
+{
+    if (vm_has_ended(vcpu->vm) || vcpu->vm->paused)
+        return ~0ull;
+    u64 deadline = vm_is_td(vcpu->vm) ? timer_deadline(vcpu) : vmx_timer_due(vcpu);
+    return deadline && !is_blocked(vcpu) ? deadline : ~0ull;
 }
 
 /* The end of a guest that did what it must not; `what` says it. */
@@ -269,29 +302,66 @@ static void serve_exit(struct vcpu *vcpu, const struct td_exit *exit)
     }
 }
 
-void vcpu_run(void *argument)
+static void serve_entry(struct vcpu *vcpu)
 {
-    struct vcpu *vcpu = argument;
-    struct vm *vm = vcpu->vm;
-    vcpu->running = true;
-    while (!vm_has_ended(vm)) {
-        struct td_exit exit;
-        flush_if_wanted(vcpu);
-        serve_time(vcpu);
-        td_vcpu_enter(&vcpu->td, &exit);
-        if (vcpu->series)
-            measure_td_exit(vcpu, &exit, tsc_read());
-        if (exit.kind < TD_EXIT_KINDS)
-            vcpu->exits[exit.kind]++;
-        serve_exit(vcpu, &exit);
-        /* What arrived meanwhile, and what VP.ENTER left pending. */
-        interrupts_window();
-        if (vcpu->wish != VCPU_RUN)
-            halt(vcpu);
-    }
-    apic_timer_arm(0);
-    vcpu->timer_tsc = 0;
+    struct td_exit exit;
+    td_vcpu_enter(&vcpu->td, &exit);
+    if (vcpu->series)
+        measure_td_exit(vcpu, &exit, tsc_read());
+    if (exit.kind < TD_EXIT_KINDS)
+        vcpu->exits[exit.kind]++;
+    serve_exit(vcpu, &exit);
+    /* What arrived meanwhile, and what VP.ENTER left pending. */
+    interrupts_window();
+}
+
+/* A kick may mean that the guest is paused, that a call waits, or that another vCPU woke up. */
+static inline bool slice_goes_on(const struct vcpu *vcpu, const _Atomic bool *kicked)
+{
+    return vcpu->wish == VCPU_RUN && !vm_has_ended(vcpu->vm) &&
+           !atomic_load_explicit(kicked, memory_order_relaxed);
+}
+
+/* What refuses it has been logged; the guest goes on without. */
+static void serve_nmi(struct vcpu *vcpu)
+{
+    if (!atomic_exchange(&vcpu->nmi_wanted, false))
+        return;
+    if (td_vcpu_pend_nmi(&vcpu->td) != ERR_BUSY)
+        return;
+    vcpu->nmi_wanted = true;
+    schedule_kick(vcpu->cpu);
+}
+
+static void td_vcpu_run(struct vcpu *vcpu)
+{
+    serve_nmi(vcpu);
+    const _Atomic bool *kicked = &cpu_this()->kicked;
     vcpu->due_tsc = 0;
+    while (slice_goes_on(vcpu, kicked)) {
+        flush_if_wanted(vcpu);
+        if (!serve_time(vcpu))
+            break;
+        serve_entry(vcpu);
+    }
+}
+
+void vcpu_run(struct vcpu *vcpu)
+{
+    vcpu->running = true;
+    if (vm_is_td(vcpu->vm)) {
+        vmx_vcpu_leave();
+        td_vcpu_run(vcpu);
+    } else {
+        vmx_vcpu_run(vcpu);
+    }
+    if (vcpu->wish != VCPU_RUN)
+        halt(vcpu);
     vcpu->running = false;
-    vcpu->flush_wanted = false;
+}
+
+void vcpu_leave(const struct vcpu *vcpu)
+{
+    if (!vm_is_td(vcpu->vm))
+        vmx_vcpu_leave();
 }

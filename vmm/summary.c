@@ -12,14 +12,15 @@ typedef unsigned long long number; /* what %llu takes */
 
 static void collect_vm(struct vm_result *result, const struct vm *vm)
 {
-    const struct vcpu *vcpu = vm->vcpus[0];
     result->vmx_pages = vmx_vm_pages(vm);
     for (enum level level = LEVEL_4K; level < EPT_LEAF_LEVELS; level++)
         result->leaves[level] = vm->direct.leaves[level];
     result->tables = vm->direct.tables;
-    for (u32 i = 0; i < EXIT_REASON_LIMIT; i++)
-        result->vmx_exits[i] = vcpu->vmx.exits[i];
-    result->msrs_refused = vcpu->msrs_refused;
+    for (u32 v = 0; v < vm->vcpu_count; v++) {
+        for (u32 i = 0; i < EXIT_REASON_LIMIT; i++)
+            result->vmx_exits[i] += vm->vcpus[v]->vmx.exits[i];
+        result->msrs_refused += vm->vcpus[v]->msrs_refused;
+    }
 }
 
 void summary_collect(struct vm_result *result, struct vm *vm)

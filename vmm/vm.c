@@ -12,7 +12,10 @@
 #include "vmm/cpuid.h"
 #include "vmm/guest_image.h"
 #include "vmm/measure.h"
+#include "vmm/monitor.h"
 #include "vmm/run.h"
+#include "vmm/schedule.h"
+#include "vmm/vmx_interrupt.h"
 #include "vmm/vmx_vm.h"
 
 enum end_sort { CLEAN, CRASH };
@@ -46,20 +49,19 @@ bool vm_end_is_clean(enum vm_end end)
 static enum error check_config(const struct guest_config *config)
 {
     u64 bytes = config->memory_bytes;
-    if (config->kind == GUEST_VM && config->vcpus != 1)
-        return REFUSE(config, ERR_UNSUPPORTED, "kind = vm has one vCPU, not %u", config->vcpus);
-    if (config->kind == GUEST_VM && !guest_image_is_flat(config))
-        return REFUSE(config, ERR_UNSUPPORTED, "kind = vm takes a flat binary (.bin), not %s",
-                      config->kernel);
     if (!is_aligned(bytes, PAGE_BYTES) || bytes < LAYOUT_MEMORY_MIN || bytes > LAYOUT_MEMORY_MAX)
         return REFUSE(config, ERR_RANGE,
                       "memory of %llu KiB is not between %llu MiB and %llu MiB in whole pages",
                       (unsigned long long)(bytes / KIB),
                       (unsigned long long)(LAYOUT_MEMORY_MIN / MIB),
                       (unsigned long long)(LAYOUT_MEMORY_MAX / MIB));
-    if (config->vcpus == 0 || config->vcpus > TD_VCPUS_MAX || config->vcpus > cpu_count())
-        return REFUSE(config, ERR_UNSUPPORTED, "%u vCPUs, but the machine has %u processor%s",
-                      config->vcpus, cpu_count(), cpu_count() == 1 ? "" : "s");
+    if (config->vcpus == 0 || config->vcpus > TD_VCPUS_MAX)
+        return REFUSE(config, ERR_UNSUPPORTED, "%u vCPUs are not between 1 and %u", config->vcpus,
+                      TD_VCPUS_MAX);
+    for (u32 i = 0; i < config->processor_count; i++)
+        if (config->processors[i] >= cpu_count())
+            return REFUSE(config, ERR_RANGE, "processor %u, but the machine has %u",
+                          config->processors[i], cpu_count());
     /* Its pages, and as many table pages as they need in mirror, external and direct tables. */
     struct pages_stats stats;
     pages_statistics(&stats);
@@ -95,6 +97,14 @@ static enum error create_td(struct vm *vm)
     return e;
 }
 
+/* On the processors that tain.cfg names, in turn, or where there are the fewest. */
+static u32 vcpu_place(const struct guest_config *config, u32 index)
+{
+    if (config->processor_count)
+        return config->processors[index % config->processor_count];
+    return schedule_place(index);
+}
+
 /* A vCPU is the module's on the processor that creates it: the one that will run it. */
 struct creation {
     struct vm *vm;
@@ -120,6 +130,7 @@ static enum error create_vcpus(struct vm *vm)
         memset(vcpu, 0, sizeof *vcpu);
         vcpu->vm = vm;
         vcpu->index = i;
+        vcpu->cpu = vcpu_place(vm->config, i);
         vcpu->vmx.vmcs = HPA_NONE;
         vcpu_caches_init(&vcpu->caches, pamt_is_dynamic() ? METADATA_PAGES_MINIMUM : 0);
         lapic_init(&vcpu->lapic, i);
@@ -128,7 +139,7 @@ static enum error create_vcpus(struct vm *vm)
         if (!vm_is_td(vm))
             continue;
         struct creation creation = {.vm = vm, .vcpu = vcpu};
-        cpu_run_on(i, create_vcpu_here, &creation);
+        cpu_run_on(vcpu->cpu, create_vcpu_here, &creation);
         if (creation.result)
             return creation.result;
     }
@@ -149,14 +160,6 @@ static enum error add_page(struct vm *vm, const struct guest_piece *piece, u64 o
     return td_add_page(&vm->td, &vm->vcpus[0]->caches, gpa(piece->start.raw + offset), content);
 }
 
-/* What is typed while the guest is built is its input too; the line keeps only a few bytes. */
-static void poll_console(struct vm *vm)
-{
-    lock_take(&vm->lock);
-    guest_console_poll(vm);
-    lock_release(&vm->lock);
-}
-
 static enum error add_image(struct vm *vm, const struct guest_image *image)
 {
     hpa_t page;
@@ -167,7 +170,7 @@ static enum error add_image(struct vm *vm, const struct guest_image *image)
         const struct guest_piece *piece = &image->pieces[i];
         for (u64 offset = 0; offset < piece->len_bytes && !e; offset += PAGE_BYTES) {
             e = add_page(vm, piece, offset, phys_to_virt(page));
-            poll_console(vm);
+            monitor_breathe();
         }
         if (e)
             log_line("guest %s: adding %s to the TD failed: %s", vm->config->name, piece->what,
@@ -198,8 +201,8 @@ static enum error build_vm(struct vm *vm, const struct guest_image *image)
         e = create_vcpus(vm);
     if (!e)
         e = vmx_vm_add_image(vm, image);
-    if (!e)
-        e = vmx_vcpu_create(vm->vcpus[0], &image->pages->shim);
+    for (u32 i = 0; i < vm->vcpu_count && !e; i++)
+        e = vmx_vcpu_create(vm->vcpus[i], &image->pages->shim);
     return e;
 }
 
@@ -248,23 +251,43 @@ enum error vm_create(struct vm *vm, const struct guest_config *config)
     return e;
 }
 
-enum vm_end vm_run(struct vm *vm)
+enum error vm_start(struct vm *vm)
 {
-    ASSERT(cpu_this()->index == 0);
-    guest_console_begin(vm);
     vm->start_tsc = tsc_read();
-    vm->poll_tsc = vm->start_tsc;
-    for (u32 i = 1; i < vm->vcpu_count; i++)
-        cpu_start_on(i, vcpu_run, vm->vcpus[i]);
-    if (vm_is_td(vm))
-        vcpu_run(vm->vcpus[0]);
-    else
-        vmx_vcpu_run(vm->vcpus[0]);
-    for (u32 i = 1; i < vm->vcpu_count; i++)
-        cpu_wait(i);
-    vm->end_tsc = tsc_read();
-    guest_console_end(vm);
-    return vm->end;
+    vm->scan_tsc = vm->start_tsc;
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        enum error e = schedule_add(vm->vcpus[i]);
+        if (!e)
+            continue;
+        log_line("guest %s: processor %u has all the vCPUs that it can take", vm->config->name,
+                 vm->vcpus[i]->cpu);
+        vm_stop(vm);
+        return e;
+    }
+    return OK;
+}
+
+void vm_stop(struct vm *vm)
+{
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        schedule_remove(vm->vcpus[i]);
+}
+
+void vm_pause(struct vm *vm)
+{
+    vm->paused = true;
+    for (u32 i = 0; i < vm->vcpu_count; i++) {
+        schedule_kick(vm->vcpus[i]->cpu);
+        while (vm->vcpus[i]->running)
+            cpu_serve_call(); /* its processor may be waiting for us */
+    }
+}
+
+void vm_resume(struct vm *vm)
+{
+    vm->paused = false;
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        schedule_kick(vm->vcpus[i]->cpu);
 }
 
 enum error vm_destroy(struct vm *vm)
@@ -294,28 +317,44 @@ void vm_end(struct vm *vm, enum vm_end end)
     enum vm_end runs = VM_RUNS;
     if (!atomic_compare_exchange_strong(&vm->end, &runs, end))
         return;
-    for (u32 i = 0; i < vm->vcpu_count; i++) {
-        if (i != cpu_this()->index)
-            cpu_kick(i);
-    }
+    vm->end_tsc = tsc_read();
+    for (u32 i = 0; i < vm->vcpu_count; i++)
+        schedule_kick(vm->vcpus[i]->cpu);
+    schedule_kick(0); /* the monitor's: it takes the guest down */
 }
 
 void vcpu_post(struct vcpu *vcpu, u8 vector)
 {
-    if (!vm_is_td(vcpu->vm)) /* has no local APIC */
-        return;
-    td_vcpu_post(&vcpu->td, vector);
-    if (vcpu->halted && vcpu->index != cpu_this()->index)
-        cpu_kick(vcpu->index);
+    bool must_look = false;
+    if (vm_is_td(vcpu->vm))
+        td_vcpu_post(&vcpu->td, vector);
+    else
+        must_look = vmx_post(vcpu, vector) && vcpu->cpu != cpu_this()->index;
+    if (must_look || vcpu->halted)
+        schedule_kick(vcpu->cpu);
+}
+
+/* What is no interrupt of a priority: its own loop looks for it. INIT and start-up are no TD's. */
+static void vcpu_signal(struct vcpu *vcpu, const struct interrupt *interrupt)
+{
+    if (vm_is_td(vcpu->vm))
+        vcpu->nmi_wanted |= interrupt->kind == INTERRUPT_NMI;
+    else
+        vmx_signal(vcpu, interrupt->kind == INTERRUPT_NMI    ? VLAPIC_NMI
+                         : interrupt->kind == INTERRUPT_INIT ? VLAPIC_INIT
+                                                             : VLAPIC_STARTUP | interrupt->vector);
+    schedule_kick(vcpu->cpu);
 }
 
 void vm_deliver(struct vm *vm, const struct interrupt *interrupt, u32 sender)
 {
-    if (interrupt->kind != INTERRUPT_FIXED)
-        return;
-    for (u32 i = 0; i < vm->vcpu_count; i++) {
-        if (interrupt_is_for(interrupt, i, sender))
+    for (u32 i = 0; i < vm->vcpu_count && interrupt->kind != INTERRUPT_NONE; i++) {
+        if (!lapic_is_meant(&vm->vcpus[i]->lapic, interrupt, sender))
+            continue;
+        if (interrupt->kind == INTERRUPT_FIXED)
             vcpu_post(vm->vcpus[i], interrupt->vector);
+        else
+            vcpu_signal(vm->vcpus[i], interrupt);
     }
 }
 

@@ -34,24 +34,24 @@ struct vcpu {
     struct td_vcpu td;   /* of a TD alone */
     struct vmx_vcpu vmx; /* of a VM alone */
     struct vm *vm;
-    u32 index; /* also its APIC id, and the processor it runs on */
+    u32 index; /* also its APIC id */
+    u32 cpu;   /* the processor in whose queue it is (vmm/schedule.h) */
+    u64 turn;  /* its place in that queue: the least is next */
+    u64 ran_ticks;
     struct vcpu_caches caches;
     struct lapic lapic;
     u64 deadline_guest, deadline_host; /* lapic.deadline, and when that is here */
-    u64 timer_tsc;                     /* what the processor's timer is armed for; 0: not */
-    /*
-     * Until then, with the guest's timer as it is, time asks for nothing; 0: look again. Others
-     * write it where they change vm->poll_tsc.
-     */
+    /* Until then, with the guest's timer as it is, time asks for nothing; 0: look again. */
     _Atomic u64 due_tsc;
     u64 armed_count_end; /* lapic.count_end_tsc of that */
     enum vcpu_wish {
         VCPU_RUN,
         VCPU_HALT,                    /* until an interrupt */
-        VCPU_HALT_INTERRUPTS_BLOCKED, /* for good */
+        VCPU_HALT_INTERRUPTS_BLOCKED, /* until an NMI */
     } wish;
-    _Atomic bool halted, running;
-    _Atomic bool flush_wanted; /* translations of shared memory are stale */
+    _Atomic bool halted, running; /* running: within a slice */
+    _Atomic bool nmi_wanted;      /* sent, and not handed to the module yet */
+    _Atomic bool flush_wanted;    /* translations of shared memory are stale */
     u64 exits[TD_EXIT_KINDS];
     u64 vmcalls[VMCALL_ROWS];
     u64 msrs_refused;
@@ -67,7 +67,8 @@ struct vm {
     struct vcpu *vcpus[TD_VCPUS_MAX];
     u32 vcpu_count;
     _Atomic enum vm_end end;
-    _Atomic u32 blocked_vcpus; /* halted for good */
+    _Atomic u32 blocked_vcpus; /* halted with interrupts blocked */
+    _Atomic bool paused;       /* no slice begins, and none goes on */
     bool has_td, has_direct;
     bool teardown_by_page; /* for comparison alone */
 
@@ -75,8 +76,8 @@ struct vm {
     struct uart uart;
     struct ioapic ioapic;
     struct guest_console console;
-    u64 poll_tsc; /* when the console is looked at next; vCPU 0 does it */
 
+    u64 scan_tsc; /* when vCPU 0 looks for memory that could be promoted */
     u64 start_tsc, end_tsc;
     u64 initial_pages;
     u8 mrtd[TD_MEASUREMENT_BYTES];
@@ -87,11 +88,17 @@ struct vm {
  * logged in one line, nothing is left behind.
  */
 enum error vm_create(struct vm *vm, const struct guest_config *config);
-/* Runs every vCPU until the guest ends; the result is never VM_RUNS. */
-enum vm_end vm_run(struct vm *vm);
+/* Puts every vCPU into the queue of a processor. ERR_RANGE: a queue is full; then none is in one.
+ */
+enum error vm_start(struct vm *vm);
+/* Takes them out again, wherever they are: none runs when this returns. */
+void vm_stop(struct vm *vm);
+/* No vCPU runs between the two; the guest's clock goes on. */
+void vm_pause(struct vm *vm);
+void vm_resume(struct vm *vm);
 /*
- * Gives everything back. ERR_REFUSED: the module kept pages; they are leaked and counted.
- * Statistics in `vm` stay readable.
+ * Gives everything back, once it is stopped. ERR_REFUSED: the module kept pages; they are leaked
+ * and counted. Statistics in `vm` stay readable.
  */
 enum error vm_destroy(struct vm *vm);
 

@@ -7,6 +7,7 @@
 #include "vmm/cpuid.h"
 #include "vmm/layout.h"
 #include "vmm/measure.h"
+#include "vmm/mmio.h"
 #include "vmm/msrs.h"
 #include "vmm/ports.h"
 #include "vmm/vm.h"
@@ -210,21 +211,6 @@ static u64 vmcall_wrmsr(struct vcpu *vcpu, struct tdx_regs *regs)
     return e ? VMCALL_INVALID_OPERAND : VMCALL_SUCCESS;
 }
 
-/* The I/O APIC is all the MMIO there is; nobody answers elsewhere, as on a bus: all ones. */
-static void mmio_access(struct vm *vm, u64 address, u64 size, u64 direction, u64 *data)
-{
-    u64 offset = address - LAYOUT_IOAPIC;
-    bool ours = offset < IOAPIC_WINDOW_BYTES && size == sizeof(u32);
-    struct interrupt interrupt = {.kind = INTERRUPT_NONE};
-    lock_take(&vm->lock);
-    if (direction == DIRECTION_IN)
-        *data = ours ? ioapic_read(&vm->ioapic, offset) : ~0ull >> (64 - 8 * size);
-    else if (ours)
-        ioapic_write(&vm->ioapic, offset, (u32)*data, &interrupt);
-    vm_deliver(vm, &interrupt, INTERRUPT_BROADCAST);
-    lock_release(&vm->lock);
-}
-
 static u64 vmcall_mmio(struct vcpu *vcpu, struct tdx_regs *regs)
 {
     struct vm *vm = vcpu->vm;
@@ -238,9 +224,10 @@ static u64 vmcall_mmio(struct vcpu *vcpu, struct tdx_regs *regs)
     /* RAM that is private now, seen through its shared address, is no device. */
     if (memory_frame_is_ram(&vm->memory, gpa_to_gfn(gpa(address))))
         return VMCALL_INVALID_OPERAND;
-    mmio_access(vm, address, size, direction, &data);
     if (direction == DIRECTION_IN)
-        regs->gpr[GPR_R11] = data;
+        regs->gpr[GPR_R11] = mmio_read(vm, gpa(address), (u32)size);
+    else
+        mmio_write(vm, gpa(address), (u32)size, data);
     return VMCALL_SUCCESS;
 }
 

@@ -1,50 +1,52 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/vmx_policy.h"
 
+#include "boot/msr.h"
 #include "boot/x86.h"
 #include "vmm/cpuid.h"
 
+#define XCR0_X87 (1ull << 0)
+#define XCR0_SSE (1ull << 1)
+#define XCR0_AVX (1ull << 2)
+#define XCR0_AVX512 (7ull << 5)
+
 #define HYPERVISOR_LEAVES 0x40000000u
 #define EXTENDED_LEAVES 0x80000000u
-#define ALL_SUBLEAVES ~0u
+#define BASIC_LEAVES_MIN 0x16u /* those of the TSC, which we answer whatever the machine has */
+#define BASIC_LEAVES_MAX 0x1fu
+#define EXTENDED_LEAVES_MAX 0x80000008u
 
+#define CPUID_1_ECX_X2APIC (1u << 21)
+#define CPUID_1_ECX_TSC_DEADLINE (1u << 24)
 #define CPUID_1_ECX_XSAVE (1u << 26)
 #define CPUID_1_ECX_HYPERVISOR (1u << 31)
+#define CPUID_1_EDX_APIC (1u << 9)
+#define CPUID_1_EDX_HTT (1u << 28)
+#define CPUID_7_EBX_TSC_ADJUST (1u << 1)
+#define CPUID_7_EBX_AVX512 (1u << 16 | 1u << 17 | 1u << 21 | 1u << 28 | 1u << 30 | 1u << 31)
+#define CPUID_7_ECX_AVX512 (1u << 1 | 1u << 6 | 1u << 11 | 1u << 12 | 1u << 14)
+#define CPUID_7_EDX_AVX512 (1u << 8)
+#define CPUID_7_EDX_ARCH_CAPABILITIES (1u << 29)
+#define CPUID_1_EBX_COUNT_SHIFT 16
+#define CPUID_1_EBX_APIC_ID_SHIFT 24
 
-/* What a TD's policy (vmm/cpuid.c) leaves, and a VM has not: what may be seen. */
-static const struct {
+static const struct row {
     u32 leaf, subleaf;
     struct cpuid_values allowed;
 } rows[] = {
-    /*
-     * 1: not VMX, SMX, SDBG, x2APIC, TSC deadline, OSXSAVE (which follows CR4) (ECX); not MCE,
-     * APIC, MCA, SYSENTER's like are there; not DS (EDX).
-     */
-    {1,
-     0,
-     {~0u, ~0u, ~(1u << 5 | 1u << 6 | 1u << 11 | 1u << 21 | 1u << 24 | 1u << 27),
-      ~(1u << 7 | 1u << 9 | 1u << 14 | 1u << 21)}},
-    /* 7: not SGX, PT (EBX), PKU, OSPKE, CET, RDPID, key locker, SGX_LC, PKS (ECX); of EDX nothing.
-     */
-    {7,
-     0,
-     {0, ~(1u << 2 | 1u << 25),
-      ~(1u << 3 | 1u << 4 | 1u << 7 | 1u << 22 | 1u << 23 | 1u << 30 | 1u << 31), 0}},
-    {7, 1, {0, 0, 0, 0}},
-    {0xb, ALL_SUBLEAVES, {0, 0, 0, 0}}, /* one processor: no topology */
-    {0x1f, ALL_SUBLEAVES, {0, 0, 0, 0}},
-    {0xd, 0, {7, ~0u, ~0u, 0}},
-    {0xd, 1, {1, 0, 0, 0}}, /* XSAVEOPT alone */
-    {0x12, ALL_SUBLEAVES, {0, 0, 0, 0}},
-    {0x14, ALL_SUBLEAVES, {0, 0, 0, 0}},
-    {5, 0, {0, 0, 0, 0}},
-    {6, 0, {0, 0, 0, 0}},
-    {0x80000001, 0, {~0u, ~0u, ~0u, ~(1u << 11 | 1u << 27)}}, /* not SYSCALL, RDTSCP */
+#define VMX_CPUID_ANY ~0u
+#define VMX_CPUID(leaf, subleaf, eax, ebx, ecx, edx) {leaf, subleaf, {eax, ebx, ecx, edx}},
+#include "vmm/vmx_cpuid.def"
 };
 
-static struct cpuid_values values_and(struct cpuid_values a, struct cpuid_values b)
+static const struct row *row_find(u32 leaf, u32 subleaf)
 {
-    return (struct cpuid_values){a.eax & b.eax, a.ebx & b.ebx, a.ecx & b.ecx, a.edx & b.edx};
+    for (u32 i = 0; i < ARRAY_LENGTH(rows); i++) {
+        if (rows[i].leaf == leaf &&
+            (rows[i].subleaf == subleaf || rows[i].subleaf == VMX_CPUID_ANY))
+            return &rows[i];
+    }
+    return NULL;
 }
 
 /* Leaves of which ECX selects a part; the others answer the same whatever is in it. */
@@ -57,62 +59,253 @@ static bool leaf_has_subleaves(u32 leaf)
     return leaf < 64 && (leaves >> leaf & 1);
 }
 
-struct cpuid_values vmx_cpuid(u32 leaf, u32 subleaf)
+/* What the machine has, as far as a row lets it through. */
+static struct cpuid_values passed(u32 leaf, u32 subleaf)
+{
+    const struct row *row = row_find(leaf, subleaf);
+    if (!row)
+        return (struct cpuid_values){0};
+    struct cpuid_result has = cpuid(leaf, subleaf);
+    return (struct cpuid_values){has.eax & row->allowed.eax, has.ebx & row->allowed.ebx,
+                                 has.ecx & row->allowed.ecx, has.edx & row->allowed.edx};
+}
+
+/* The vCPUs are cores of one package: so many bits of their APIC ids tell them apart. */
+static u32 core_bits(const struct vmx_cpu_view *view)
+{
+    u32 bits = 0;
+    while (1u << bits < view->vcpus)
+        bits++;
+    return bits;
+}
+
+#define LEVEL_THREADS 1u
+#define LEVEL_CORES 2u
+#define LEVEL_TYPE_SHIFT 8
+
+/* "Extended Topology Enumeration" */
+static struct cpuid_values topology(const struct vmx_cpu_view *view, u32 subleaf)
+{
+    struct cpuid_values values = {.ecx = subleaf & 0xff, .edx = view->apic_id};
+    if (subleaf == 0) {
+        values.ebx = 1;
+        values.ecx |= LEVEL_THREADS << LEVEL_TYPE_SHIFT;
+    } else if (subleaf == 1) {
+        values.eax = core_bits(view);
+        values.ebx = view->vcpus;
+        values.ecx |= LEVEL_CORES << LEVEL_TYPE_SHIFT;
+    }
+    return values;
+}
+
+#define CACHE_TYPE_MASK 0x1fu
+#define CACHE_LEVEL(eax) ((eax) >> 5 & 7)
+#define CACHE_SHARERS_SHIFT 14
+#define CACHE_CORES_SHIFT 26
+
+/* "Deterministic Cache Parameters": the third level is everybody's, the others are a core's. */
+static struct cpuid_values cache(const struct vmx_cpu_view *view, u32 subleaf)
+{
+    struct cpuid_values values = passed(4, subleaf);
+    u32 others = (1u << core_bits(view)) - 1;
+    if (!(values.eax & CACHE_TYPE_MASK))
+        return (struct cpuid_values){0};
+    values.eax |= others << CACHE_CORES_SHIFT;
+    if (CACHE_LEVEL(values.eax) >= 3)
+        values.eax |= others << CACHE_SHARERS_SHIFT;
+    return values;
+}
+
+static struct cpuid_values features(const struct vmx_cpu_view *view)
+{
+    struct cpuid_values values = passed(1, 0);
+    values.ebx |= 1u << core_bits(view) << CPUID_1_EBX_COUNT_SHIFT |
+                  view->apic_id << CPUID_1_EBX_APIC_ID_SHIFT;
+    values.ecx |= CPUID_1_ECX_X2APIC | CPUID_1_ECX_TSC_DEADLINE | CPUID_1_ECX_HYPERVISOR;
+    values.edx |= CPUID_1_EDX_APIC | (view->vcpus > 1 ? CPUID_1_EDX_HTT : 0);
+    return values;
+}
+
+static struct cpuid_values more_features(void)
+{
+    struct cpuid_values values = passed(7, 0);
+    values.ebx |= CPUID_7_EBX_TSC_ADJUST;
+    values.edx |= CPUID_7_EDX_ARCH_CAPABILITIES;
+    if (!(vmx_xcr0_allowed() & XCR0_AVX512)) {
+        values.ebx &= ~CPUID_7_EBX_AVX512;
+        values.ecx &= ~CPUID_7_ECX_AVX512;
+        values.edx &= ~CPUID_7_EDX_AVX512;
+    }
+    return values;
+}
+
+/* Bytes of a standard-format XSAVE area that holds these features. */
+static u32 xsave_bytes(u64 features_held)
+{
+    u32 bytes = XSAVE_LEGACY_BYTES;
+    for (u32 i = 2; i < 63; i++) {
+        if (!(features_held >> i & 1))
+            continue;
+        struct cpuid_result part = cpuid(0xd, i);
+        if (part.eax + part.ebx > bytes)
+            bytes = part.eax + part.ebx;
+    }
+    return bytes;
+}
+
+static struct cpuid_values extended_state(const struct vmx_cpu_view *view, u32 subleaf)
+{
+    u64 allowed = vmx_xcr0_allowed();
+    if (!allowed || (subleaf >= 2 && (subleaf > 62 || !(allowed >> subleaf & 1))))
+        return (struct cpuid_values){0};
+    if (subleaf == 0)
+        return (struct cpuid_values){(u32)allowed, xsave_bytes(view->xcr0), xsave_bytes(allowed),
+                                     (u32)(allowed >> 32)};
+    return passed(0xd, subleaf);
+}
+
+static u32 limit(u32 value, u32 least, u32 most)
+{
+    return value < least ? least : value > most ? most : value;
+}
+
+struct cpuid_values vmx_cpuid(const struct vmx_cpu_view *view, u32 leaf, u32 subleaf)
 {
     const struct cpuid_values all = {~0u, ~0u, ~0u, ~0u};
+    struct cpuid_values values;
     if (!leaf_has_subleaves(leaf))
         subleaf = 0;
     if (leaf >= HYPERVISOR_LEAVES && leaf < EXTENDED_LEAVES)
         return cpuid_answer(leaf, subleaf);
-    struct cpuid_values values = cpuid_configure(leaf, subleaf, all);
-    for (u32 i = 0; i < ARRAY_LENGTH(rows); i++) {
-        if (rows[i].leaf == leaf &&
-            (rows[i].subleaf == subleaf || rows[i].subleaf == ALL_SUBLEAVES))
-            values = values_and(values, rows[i].allowed);
+    switch (leaf) {
+    case 1:
+        return features(view);
+    case 4:
+        return cache(view, subleaf);
+    case 7:
+        return subleaf == 0 ? more_features() : (struct cpuid_values){0};
+    case 0xb:
+    case 0x1f:
+        return topology(view, subleaf);
+    case 0xd:
+        return extended_state(view, subleaf);
+    case 0x15:
+    case 0x16:
+        return cpuid_configure(leaf, subleaf, all);
+    default:
+        values = passed(leaf, subleaf);
+        if (leaf == 0)
+            values.eax = limit(values.eax, BASIC_LEAVES_MIN, BASIC_LEAVES_MAX);
+        if (leaf == EXTENDED_LEAVES)
+            values.eax = limit(values.eax, 0, EXTENDED_LEAVES_MAX);
+        return values;
     }
-    if (leaf == 0xd && subleaf == 0)
-        values.eax = (u32)vmx_xcr0_allowed();
-    if (leaf == 1)
-        values.ecx |= CPUID_1_ECX_HYPERVISOR;
-    return values;
 }
 
-#define XCR0_X87 (1ull << 0)
-#define XCR0_SSE (1ull << 1)
-#define XCR0_AVX (1ull << 2)
-
+/* All that the machine has of what fits into the area that a vCPU has for it. */
 u64 vmx_xcr0_allowed(void)
 {
     if (!(cpuid(1, 0).ecx & CPUID_1_ECX_XSAVE))
         return 0;
-    return cpuid(0xd, 0).eax & (XCR0_X87 | XCR0_SSE | XCR0_AVX);
+    u64 allowed = cpuid(0xd, 0).eax & (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512);
+    if ((allowed & XCR0_AVX512) != XCR0_AVX512 || xsave_bytes(allowed) > PAGE_BYTES)
+        allowed &= ~XCR0_AVX512;
+    return allowed;
 }
 
 bool vmx_xcr0_is_valid(u64 value, u64 allowed)
 {
-    return (value & XCR0_X87) && !(value & ~allowed) && (!(value & XCR0_AVX) || (value & XCR0_SSE));
+    u64 avx512 = value & XCR0_AVX512;
+    if (!(value & XCR0_X87) || (value & ~allowed))
+        return false;
+    if ((value & XCR0_AVX) && !(value & XCR0_SSE))
+        return false;
+    return !avx512 || (avx512 == XCR0_AVX512 && (value & XCR0_AVX));
 }
 
-/* No SYSCALL: its MSRs are the machine's. LMA follows LME, which needs paging off to change. */
-bool vmx_efer_is_valid(u64 value, u64 present)
+bool vmx_efer_is_valid(u64 value, u64 present, bool paging)
 {
-    return ((value ^ present) & ~EFER_NXE) == 0;
+    if ((value ^ present) & ~(EFER_SCE | EFER_LME | EFER_NXE))
+        return false;
+    return !paging || !((value ^ present) & EFER_LME);
 }
 
-bool vmx_pat_is_valid(u64 value)
+/* IA32_VMX_CR0_FIXED0 and its like. */
+static u64 fixed_bits(u32 msr)
 {
-    for (u32 i = 0; i < 8; i++) {
-        u8 type = (u8)(value >> (8 * i));
-        if (type > 7 || type == 2 || type == 3)
-            return false;
-    }
-    return true;
+    u64 value = 0;
+    (void)rdmsr_try(msr, &value);
+    return value;
 }
 
-bool vmx_address_is_canonical(u64 address)
+#define CR0_DEFINED                                                                            \
+    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | \
+     CR0_PG)
+
+u64 vmx_cr0_free(void)
 {
-    u64 upper = address >> 47;
-    return upper == 0 || upper == 0x1ffff;
+    u64 fixed = fixed_bits(MSR_VMX_CR0_FIXED0) & ~(CR0_PE | CR0_PG);
+    return CR0_DEFINED & fixed_bits(MSR_VMX_CR0_FIXED1) &
+           ~(fixed | CR0_NE | CR0_NW | CR0_CD | CR0_ET);
+}
+
+u64 vmx_cr0_of(u64 value)
+{
+    return (value & vmx_cr0_free()) | CR0_ET |
+           (fixed_bits(MSR_VMX_CR0_FIXED0) & ~(CR0_PE | CR0_PG));
+}
+
+bool vmx_cr0_is_valid(const struct vmx_modes *modes, u64 value)
+{
+    if (value >> 32 || ((value & CR0_PG) && !(value & CR0_PE)) ||
+        ((value & CR0_NW) && !(value & CR0_CD)))
+        return false;
+    if (!(value & CR0_PG))
+        return !((modes->cr0 & CR0_PG) && (modes->code_64 || (modes->cr4 & CR4_PCIDE)));
+    if ((modes->cr0 & CR0_PG) || !(modes->efer & EFER_LME))
+        return true;
+    return (modes->cr4 & CR4_PAE) && !modes->code_64;
+}
+
+/* Features that a VM is told of; the others would be state that nobody switches. */
+#define CR4_ALLOWED                                                                              \
+    (CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCE | CR4_OSFXSR | \
+     CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP)
+
+u64 vmx_cr4_free(void)
+{
+    return CR4_ALLOWED & fixed_bits(MSR_VMX_CR4_FIXED1) & ~fixed_bits(MSR_VMX_CR4_FIXED0);
+}
+
+u64 vmx_cr4_of(u64 value)
+{
+    return (value & vmx_cr4_free()) | CR4_MCE | fixed_bits(MSR_VMX_CR4_FIXED0);
+}
+
+bool vmx_cr4_is_valid(const struct vmx_modes *modes, u64 value)
+{
+    if (value & ~vmx_cr4_free())
+        return false;
+    if ((modes->efer & EFER_LMA) && !(value & CR4_PAE))
+        return false;
+    return !(value & CR4_PCIDE) || (modes->efer & EFER_LMA);
+}
+
+/* What the machine is proof against, a guest on it is. */
+#define CAPABILITY_RDCL_NO (1ull << 0)
+#define CAPABILITY_SKIP_L1D_FLUSH (1ull << 3)
+#define CAPABILITY_SSB_NO (1ull << 4)
+#define CAPABILITY_MDS_NO (1ull << 5)
+#define CAPABILITY_PSCHANGE_MC_NO (1ull << 6)
+#define CAPABILITY_TAA_NO (1ull << 8)
+
+u64 vmx_arch_capabilities(void)
+{
+    u64 machine = 0;
+    if (cpuid(7, 0).edx & CPUID_7_EDX_ARCH_CAPABILITIES)
+        (void)rdmsr_try(MSR_ARCH_CAPABILITIES, &machine);
+    return machine & (CAPABILITY_RDCL_NO | CAPABILITY_SKIP_L1D_FLUSH | CAPABILITY_SSB_NO |
+                      CAPABILITY_MDS_NO | CAPABILITY_PSCHANGE_MC_NO | CAPABILITY_TAA_NO);
 }
 
 #define IO_SIZE_MASK 7

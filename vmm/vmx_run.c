@@ -9,9 +9,10 @@
 #include "boot/x86.h"
 #include "vmm/measure.h"
 #include "vmm/ports.h"
-#include "vmm/vm.h"
+#include "vmm/schedule.h"
+#include "vmm/vmx_exit.h"
+#include "vmm/vmx_interrupt.h"
 #include "vmm/vmx_policy.h"
-#include "vmm/vmx_vcpu.h"
 #include "vmm/vmx_vm.h"
 
 #define POLL_US 10000
@@ -26,23 +27,8 @@ void vmx_poll_arm(void)
     vmx_field_set(VMCS_PREEMPTION_TIMER, (time_us_to_tsc(POLL_US) >> shift) + 1);
 }
 
-/* The console, what waits to be logged, and interrupts that came meanwhile. */
-static void serve_poll(struct vcpu *vcpu)
-{
-    struct vm *vm = vcpu->vm;
-    lock_take(&vm->lock);
-    guest_console_poll(vm);
-    bool audit_wanted = vm->console.audit_wanted;
-    vm->console.audit_wanted = false;
-    lock_release(&vm->lock);
-    if (audit_wanted)
-        (void)vm_audit(vm);
-    log_pump();
-    interrupts_window();
-}
-
 /* The end of a guest by an exit: one line with what the VMCS says of it. */
-static void end_for_exit(struct vcpu *vcpu, enum vm_end end)
+void vmx_end_for_exit(struct vcpu *vcpu, enum vm_end end)
 {
     u32 reason = (u32)vmx_field(VMCS_EXIT_REASON);
     bool has_gpa = reason == EXIT_EPT_VIOLATION || reason == EXIT_EPT_MISCONFIGURATION;
@@ -55,52 +41,54 @@ static void end_for_exit(struct vcpu *vcpu, enum vm_end end)
     vm_end(vcpu->vm, end);
 }
 
-/* Nothing is ever injected that "blocking by STI" would hold back: it may stay. */
-static inline void skip_instruction(void)
-{
-    vmx_field_set(VMCS_GUEST_RIP, vmx_field(VMCS_GUEST_RIP) + vmx_field(VMCS_EXIT_INSTRUCTION_LEN));
-}
-
-static void inject_gp(void)
-{
-    vmx_field_set(VMCS_ENTRY_ERROR_CODE, 0);
-    vmx_field_set(VMCS_ENTRY_INTR_INFO,
-                  INTR_VALID | INTR_HAS_ERROR_CODE | INTR_TYPE_EXCEPTION | VECTOR_GP);
-}
-
-static u64 value_of_edx_eax(const u64 *gpr)
-{
-    return gpr[GPR_RDX] << 32 | (u32)gpr[GPR_RAX];
-}
-
 static void serve_unknown(struct vcpu *vcpu)
 {
-    end_for_exit(vcpu, VM_END_BAD_EXIT);
+    vmx_end_for_exit(vcpu, VM_END_BAD_EXIT);
 }
 
 static void serve_triple_fault(struct vcpu *vcpu)
 {
-    end_for_exit(vcpu, VM_END_TRIPLE_FAULT);
+    vmx_end_for_exit(vcpu, VM_END_TRIPLE_FAULT);
 }
 
-static void serve_nmi(struct vcpu *vcpu)
-{
-    if ((vmx_field(VMCS_EXIT_INTR_INFO) & INTR_TYPE_MASK) == INTR_TYPE_NMI)
-        nmi_handle();
-    else
-        serve_unknown(vcpu);
-}
-
-static void serve_interrupt(struct vcpu *vcpu)
+static void serve_undefined(struct vcpu *vcpu)
 {
     (void)vcpu;
-    interrupt_handle(vmx_field(VMCS_EXIT_INTR_INFO) & INTR_VECTOR_MASK);
+    vmx_inject_ud();
 }
 
+static void serve_privileged(struct vcpu *vcpu)
+{
+    (void)vcpu;
+    vmx_inject_gp();
+}
+
+/* Caches stay as they are: no device of a guest reads memory behind them. */
+static void serve_nothing(struct vcpu *vcpu)
+{
+    (void)vcpu;
+    vmx_skip_instruction();
+}
+
+/* A kick, or the timer: there is something to look at. */
+static void serve_interrupt(struct vcpu *vcpu)
+{
+    interrupt_handle(vmx_field(VMCS_EXIT_INTR_INFO) & INTR_VECTOR_MASK);
+    vcpu->vmx.attention = true;
+}
+
+static void serve_window(struct vcpu *vcpu)
+{
+    vcpu->vmx.attention = true;
+}
+
+/* Interrupts that were lost to an entry with interrupts blocked are found here at the latest. */
 static void serve_timer(struct vcpu *vcpu)
 {
     vmx_poll_arm();
-    serve_poll(vcpu);
+    log_pump();
+    interrupts_window();
+    vcpu->vmx.attention = true;
 }
 
 static inline void answer_cpuid(struct vcpu *vcpu, const struct vmx_cpuid_line *line)
@@ -112,14 +100,16 @@ static inline void answer_cpuid(struct vcpu *vcpu, const struct vmx_cpuid_line *
     gpr[GPR_RDX] = line->values.edx;
     if (line->leaf == 1 && (vmx_field(VMCS_GUEST_CR4) & CR4_OSXSAVE))
         gpr[GPR_RCX] |= VMX_CPUID_1_ECX_OSXSAVE;
-    skip_instruction();
+    vmx_skip_instruction();
 }
 
 /* Apart: what calls need is not in the way of the line that is there. */
 __attribute__((noinline)) static void
 serve_new_cpuid(struct vcpu *vcpu, struct vmx_cpuid_line *line, u32 leaf, u32 subleaf)
 {
-    *line = (struct vmx_cpuid_line){leaf, subleaf, vmx_cpuid(leaf, subleaf), true};
+    const struct vmx_cpu_view view = {
+        .apic_id = vcpu->index, .vcpus = vcpu->vm->vcpu_count, .xcr0 = vcpu->vmx.registers.xcr0};
+    *line = (struct vmx_cpuid_line){leaf, subleaf, vmx_cpuid(&view, leaf, subleaf), true};
     answer_cpuid(vcpu, line);
 }
 
@@ -147,46 +137,18 @@ static void serve_io(struct vcpu *vcpu)
         *rax = vmx_io_merge(*rax, ports_read(vcpu->vm, io.port, io.size_bytes), io.size_bytes);
     else
         ports_write(vcpu->vm, io.port, io.size_bytes, (u32)*rax);
-    skip_instruction();
-}
-
-/* No device here interrupts a VM: a guest that halts is waiting for its user to end it. */
-static void serve_hlt(struct vcpu *vcpu)
-{
-    struct vm *vm = vcpu->vm;
-    if (!(vmx_field(VMCS_GUEST_RFLAGS) & RFLAGS_IF)) {
-        end_for_exit(vcpu, VM_END_HALTED);
-        return;
-    }
-    while (!vm_has_ended(vm)) {
-        apic_timer_arm(tsc_read() + time_us_to_tsc(POLL_US));
-        interrupts_wait();
-        serve_poll(vcpu);
-    }
-    apic_timer_arm(0);
+    vmx_skip_instruction();
 }
 
 /* A VM has no hypercalls, but for those of a guest that measures. */
 static void serve_vmcall(struct vcpu *vcpu)
 {
     if (!measure_vm_call(vcpu)) {
-        serve_unknown(vcpu);
+        vmx_inject_ud();
         return;
     }
     vmx_field_set(VMCS_HOST_RIP, (u64)(vcpu->series ? vmx_exit_measured : vmx_exit));
-    skip_instruction();
-}
-
-/* An event whose delivery needed the page is delivered once the page is there. */
-static void deliver_again(void)
-{
-    u64 event = vmx_field(VMCS_IDT_VECTORING_INFO);
-    if (!(event & INTR_VALID))
-        return;
-    vmx_field_set(VMCS_ENTRY_INTR_INFO, event & ~(u64)INTR_NMI_UNBLOCKING);
-    vmx_field_set(VMCS_ENTRY_INSTRUCTION_LEN, vmx_field(VMCS_EXIT_INSTRUCTION_LEN));
-    if (event & INTR_HAS_ERROR_CODE)
-        vmx_field_set(VMCS_ENTRY_ERROR_CODE, vmx_field(VMCS_IDT_VECTORING_ERROR_CODE));
+    vmx_skip_instruction();
 }
 
 static void serve_ept_violation(struct vcpu *vcpu)
@@ -194,98 +156,65 @@ static void serve_ept_violation(struct vcpu *vcpu)
     gpa_t address = gpa(vmx_field(VMCS_GUEST_PHYSICAL_ADDRESS));
     switch (vmx_memory_fault(vcpu, gpa_to_gfn(address))) {
     case OK:
-        deliver_again();
+        vmx_deliver_again(vcpu);
         return;
     case ERR_NO_MEMORY:
-        end_for_exit(vcpu, VM_END_NO_MEMORY);
+        vmx_end_for_exit(vcpu, VM_END_NO_MEMORY);
         return;
     default:
-        end_for_exit(vcpu, VM_END_BAD_ACCESS);
+        if (!vmx_serve_mmio(vcpu, address))
+            vmx_end_for_exit(vcpu, VM_END_BAD_ACCESS);
         return;
     }
-}
-
-/* The MSRs of a VM are VMCS fields; `is_valid` says what may be written. */
-static bool efer_is_valid(u64 value)
-{
-    return vmx_efer_is_valid(value, vmx_field(VMCS_GUEST_EFER));
-}
-
-static const struct vm_msr {
-    u32 index;
-    enum vmcs_field field;
-    bool (*is_valid)(u64 value);
-} msrs[] = {
-    {MSR_EFER, VMCS_GUEST_EFER, efer_is_valid},
-    {MSR_PAT, VMCS_GUEST_PAT, vmx_pat_is_valid},
-    {MSR_FS_BASE, VMCS_GUEST_FS_BASE, vmx_address_is_canonical},
-    {MSR_GS_BASE, VMCS_GUEST_GS_BASE, vmx_address_is_canonical},
-};
-
-static const struct vm_msr *msr_find(u32 index)
-{
-    for (u32 i = 0; i < ARRAY_LENGTH(msrs); i++) {
-        if (msrs[i].index == index)
-            return &msrs[i];
-    }
-    return NULL;
-}
-
-static void refuse_msr(struct vcpu *vcpu)
-{
-    vcpu->msrs_refused++;
-    inject_gp();
-}
-
-static void serve_rdmsr(struct vcpu *vcpu)
-{
-    u64 *gpr = vcpu->vmx.gpr;
-    const struct vm_msr *msr = msr_find((u32)gpr[GPR_RCX]);
-    if (!msr) {
-        refuse_msr(vcpu);
-        return;
-    }
-    u64 value = vmx_field(msr->field);
-    gpr[GPR_RAX] = (u32)value;
-    gpr[GPR_RDX] = value >> 32;
-    skip_instruction();
-}
-
-static void serve_wrmsr(struct vcpu *vcpu)
-{
-    u64 value = value_of_edx_eax(vcpu->vmx.gpr);
-    const struct vm_msr *msr = msr_find((u32)vcpu->vmx.gpr[GPR_RCX]);
-    if (!msr || !msr->is_valid(value)) {
-        refuse_msr(vcpu);
-        return;
-    }
-    vmx_field_set(msr->field, value);
-    skip_instruction();
 }
 
 static void serve_xsetbv(struct vcpu *vcpu)
 {
-    u64 value = value_of_edx_eax(vcpu->vmx.gpr);
+    u64 value = vmx_edx_eax(vcpu);
     if ((u32)vcpu->vmx.gpr[GPR_RCX] != 0 || !vmx_xcr0_is_valid(value, vmx_xcr0_allowed())) {
-        inject_gp();
+        vmx_inject_gp();
         return;
     }
     xcr0_write(value);
-    skip_instruction();
+    vcpu->vmx.registers.xcr0 = value;
+    /* Leaf 0xd tells how much XSAVE writes now. */
+    for (u32 i = 0; i < VMX_CPUID_LINES; i++)
+        vcpu->vmx.cpuid[i].is_filled = false;
+    vmx_skip_instruction();
 }
 
 static void (*const handlers[EXIT_REASON_LIMIT])(struct vcpu *vcpu) = {
-    [EXIT_EXCEPTION_OR_NMI] = serve_nmi,
+    [EXIT_EXCEPTION_OR_NMI] = vmx_serve_exception,
     [EXIT_EXTERNAL_INTERRUPT] = serve_interrupt,
     [EXIT_TRIPLE_FAULT] = serve_triple_fault,
+    [EXIT_INTERRUPT_WINDOW] = serve_window,
+    [EXIT_NMI_WINDOW] = serve_window,
     [EXIT_CPUID] = serve_cpuid,
-    [EXIT_HLT] = serve_hlt,
-    [EXIT_IO] = serve_io,
-    [EXIT_RDMSR] = serve_rdmsr,
-    [EXIT_WRMSR] = serve_wrmsr,
+    [EXIT_GETSEC] = serve_undefined,
+    [EXIT_HLT] = vmx_serve_hlt,
+    [EXIT_INVD] = serve_nothing,
+    [EXIT_RDPMC] = serve_privileged,
     [EXIT_VMCALL] = serve_vmcall,
+    [EXIT_VMCLEAR] = serve_undefined,
+    [EXIT_VMLAUNCH] = serve_undefined,
+    [EXIT_VMPTRLD] = serve_undefined,
+    [EXIT_VMPTRST] = serve_undefined,
+    [EXIT_VMREAD] = serve_undefined,
+    [EXIT_VMRESUME] = serve_undefined,
+    [EXIT_VMWRITE] = serve_undefined,
+    [EXIT_VMXOFF] = serve_undefined,
+    [EXIT_VMXON] = serve_undefined,
+    [EXIT_INVEPT] = serve_undefined,
+    [EXIT_INVVPID] = serve_undefined,
+    [EXIT_MONITOR] = serve_undefined,
+    [EXIT_MWAIT] = serve_undefined,
+    [EXIT_CR_ACCESS] = vmx_serve_control_register,
+    [EXIT_IO] = serve_io,
+    [EXIT_RDMSR] = vmx_serve_rdmsr,
+    [EXIT_WRMSR] = vmx_serve_wrmsr,
     [EXIT_EPT_VIOLATION] = serve_ept_violation,
     [EXIT_PREEMPTION_TIMER] = serve_timer,
+    [EXIT_WBINVD] = serve_nothing,
     [EXIT_XSETBV] = serve_xsetbv,
 };
 
@@ -294,7 +223,7 @@ static void serve_exit(struct vcpu *vcpu)
 {
     u32 reason = (u32)vmx_field(VMCS_EXIT_REASON);
     if (reason >= EXIT_REASON_LIMIT) {
-        end_for_exit(vcpu, VM_END_ENTRY_FAILED);
+        vmx_end_for_exit(vcpu, VM_END_ENTRY_FAILED);
         return;
     }
     vcpu->vmx.exits[reason]++;
@@ -321,12 +250,56 @@ static bool enter_measured(struct vcpu *vcpu)
     return true;
 }
 
-void vmx_vcpu_run(void *argument)
+/* The vCPU whose VMCS and registers a processor has; null: none. */
+static struct vcpu *loaded[CPU_MAX];
+
+void vmx_vcpu_leave(void)
 {
-    struct vcpu *vcpu = argument;
-    struct vmx_vcpu *vmx = &vcpu->vmx;
+    struct vcpu **here = &loaded[cpu_this()->index];
+    if (*here)
+        vmx_vcpu_unload(*here);
+    *here = NULL;
+}
+
+static void load(struct vcpu *vcpu)
+{
+    struct vcpu **here = &loaded[cpu_this()->index];
+    if (*here == vcpu)
+        return;
+    vmx_vcpu_leave();
     vmx_vcpu_load(vcpu);
-    while (!vm_has_ended(vcpu->vm)) {
+    *here = vcpu;
+}
+
+/* False: the vCPU sleeps from now on (vcpu->wish says how), or its slice is over. */
+static bool attend(struct vcpu *vcpu)
+{
+    if (schedule_must_yield(tsc_read()))
+        return false;
+    if (!vmx_attend(vcpu)) {
+        vcpu->wish = vmx_is_blocked(vcpu) ? VCPU_HALT_INTERRUPTS_BLOCKED : VCPU_HALT;
+        return false;
+    }
+    u64 next = schedule_yield_tsc(), due = vmx_timer_due(vcpu);
+    apic_timer_arm(due && due < next ? due : next);
+    return true;
+}
+
+/* A kick may mean that the guest is paused, that a call waits, or that another vCPU woke up. */
+static inline bool slice_goes_on(const struct vcpu *vcpu, const _Atomic bool *kicked)
+{
+    return !vm_has_ended(vcpu->vm) && !atomic_load_explicit(kicked, memory_order_relaxed);
+}
+
+void vmx_vcpu_run(struct vcpu *vcpu)
+{
+    struct vmx_vcpu *vmx = &vcpu->vmx;
+    const _Atomic bool *kicked = &cpu_this()->kicked;
+    load(vcpu);
+    vmx->attention = true; /* the slice has an end of its own */
+    while (slice_goes_on(vcpu, kicked)) {
+        if (vmx->attention && !attend(vcpu))
+            break;
         if (!(vcpu->series ? enter_measured(vcpu) : vmx_enter(vmx->gpr, vmx->launched))) {
             end_for_instruction(vcpu);
             break;
@@ -334,5 +307,14 @@ void vmx_vcpu_run(void *argument)
         vmx->launched = true;
         serve_exit(vcpu);
     }
-    vmx_vcpu_unload(vcpu);
+}
+
+void vmx_end_for_halt(struct vcpu *vcpu)
+{
+    if (vcpu->vmx.activity == VMX_HALTED) {
+        vmx_end_for_exit(vcpu, VM_END_HALTED);
+        return;
+    }
+    log_line("guest %s: no vCPU runs, and none will be started", vcpu->vm->config->name);
+    vm_end(vcpu->vm, VM_END_HALTED);
 }

@@ -9,13 +9,18 @@
 #include "boot/x86.h"
 #include "vmm/shim.h"
 #include "vmm/vm.h"
+#include "vmm/vmx_interrupt.h"
+#include "vmm/vmx_msrs.h"
 #include "vmm/vmx_policy.h"
 
 #define VMX_BASIC_REVISION_MASK 0x7fffffffu
 #define VMX_BASIC_TRUE_CONTROLS (1ull << 55)
 
-/* Other TLB tags: 0 is the VMM's; the software module's start at 4. */
-#define VM_VPID 1
+/*
+ * TLB tags: 0 is the VMM's. A vCPU has its own by its index; vCPUs of several VMs with the same one
+ * are kept apart by the flush as one is loaded.
+ */
+#define VPID_FIRST 0x1000
 
 /* All of a control word is needed, but for `wanted`. */
 static const struct control {
@@ -25,12 +30,14 @@ static const struct control {
     u32 needed, wanted;
 } controls[] = {
     {"pin-based", VMCS_PIN_CONTROLS, MSR_VMX_PINBASED_CTLS, MSR_VMX_TRUE_PINBASED_CTLS,
-     PIN_EXTERNAL_INTERRUPT | PIN_NMI | PIN_PREEMPTION_TIMER, 0},
+     PIN_EXTERNAL_INTERRUPT | PIN_NMI | PIN_VIRTUAL_NMI | PIN_PREEMPTION_TIMER, 0},
     {"primary", VMCS_PROC_CONTROLS, MSR_VMX_PROCBASED_CTLS, MSR_VMX_TRUE_PROCBASED_CTLS,
-     PROC_HLT | PROC_MWAIT | PROC_MONITOR | PROC_RDPMC | PROC_UNCONDITIONAL_IO | PROC_SECONDARY, 0},
+     PROC_TSC_OFFSETTING | PROC_HLT | PROC_MWAIT | PROC_MONITOR | PROC_RDPMC | PROC_CR8_LOAD |
+         PROC_CR8_STORE | PROC_UNCONDITIONAL_IO | PROC_MSR_BITMAPS | PROC_SECONDARY,
+     0},
     /* With "unrestricted guest" no way of switching modes is an entry that fails. */
     {"secondary", VMCS_PROC_CONTROLS2, MSR_VMX_PROCBASED_CTLS2, MSR_VMX_PROCBASED_CTLS2,
-     PROC2_EPT | PROC2_UNRESTRICTED, PROC2_VPID | PROC2_INVPCID},
+     PROC2_EPT | PROC2_UNRESTRICTED, PROC2_VPID | PROC2_INVPCID | PROC2_RDTSCP},
     {"exit", VMCS_EXIT_CONTROLS, MSR_VMX_EXIT_CTLS, MSR_VMX_TRUE_EXIT_CTLS,
      EXIT_SAVE_DEBUG | EXIT_HOST_64 | EXIT_ACK_INTERRUPT | EXIT_SAVE_PAT | EXIT_LOAD_PAT |
          EXIT_SAVE_EFER | EXIT_LOAD_EFER | EXIT_SAVE_PREEMPTION_TIMER,
@@ -53,7 +60,6 @@ static enum error control_value(const struct control *control, u32 *value)
     return ERR_UNSUPPORTED;
 }
 
-#define CR0_ET (1ull << 4)
 #define GUEST_CR0 (CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG)
 #define GUEST_CR4 (CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT)
 #define GUEST_EFER (EFER_LME | EFER_LMA | EFER_NXE)
@@ -70,10 +76,9 @@ static enum error control_value(const struct control *control, u32 *value)
 #define RESET_PAT 0x0007040600070406ull
 
 /*
- * #DB and #AC: a guest that makes their delivery raise the next one keeps the processor from
+ * #DB and #AC: a guest that makes their delivery raise the next one would keep the processor from
  * everything else for good. #MC: the machine's affair.
  */
-#define VECTOR_AC 17
 #define EXCEPTIONS (1u << VECTOR_DB | 1u << VECTOR_AC | 1u << VECTOR_MC)
 
 /* What no VM has otherwise; the rest of a new VMCS is zeros. */
@@ -81,7 +86,7 @@ static const struct constant {
     enum vmcs_field field;
     u64 value;
 } constants[] = {
-    {VMCS_VPID, VM_VPID},
+    {VMCS_TSC_OFFSET, 0},
     {VMCS_VMCS_LINK_POINTER, ~0ull},
     {VMCS_EXCEPTION_BITMAP, EXCEPTIONS},
     {VMCS_PF_ERROR_MASK, 0},
@@ -140,22 +145,21 @@ static const struct constant {
     {VMCS_GUEST_PENDING_DEBUG, 0},
 };
 
-/*
- * The guest has the control registers but for what is the VMM's on every processor: a change of
- * NE, NW, CD, VMXE or MCE, or of a bit that VMX fixes, is an exit. CD and NW would outlive it.
- */
-static void write_control_registers(void)
+/* A change of a bit that the VMM has a say in is an exit (vmm/vmx_control.c). */
+static void write_control_registers(u64 cr0, u64 cr4)
 {
-    u64 cr0_fixed0 = rdmsr(MSR_VMX_CR0_FIXED0) & ~(CR0_PE | CR0_PG);
-    u64 cr4_fixed0 = rdmsr(MSR_VMX_CR4_FIXED0);
-    vmx_field_set(VMCS_GUEST_CR0, GUEST_CR0 | cr0_fixed0);
-    vmx_field_set(VMCS_CR0_SHADOW, GUEST_CR0);
-    vmx_field_set(VMCS_CR0_MASK,
-                  CR0_NE | CR0_NW | CR0_CD | cr0_fixed0 | ~rdmsr(MSR_VMX_CR0_FIXED1));
-    vmx_field_set(VMCS_GUEST_CR4, GUEST_CR4 | CR4_MCE | cr4_fixed0);
-    vmx_field_set(VMCS_CR4_SHADOW, GUEST_CR4);
-    vmx_field_set(VMCS_CR4_MASK,
-                  CR4_MCE | CR4_VMXE | CR4_SMXE | cr4_fixed0 | ~rdmsr(MSR_VMX_CR4_FIXED1));
+    vmx_field_set(VMCS_GUEST_CR0, vmx_cr0_of(cr0));
+    vmx_field_set(VMCS_CR0_SHADOW, cr0);
+    vmx_field_set(VMCS_CR0_MASK, ~vmx_cr0_free());
+    vmx_field_set(VMCS_GUEST_CR4, vmx_cr4_of(cr4));
+    vmx_field_set(VMCS_CR4_SHADOW, cr4);
+    vmx_field_set(VMCS_CR4_MASK, ~vmx_cr4_free());
+}
+
+static void write_constants(const struct constant *list, u32 count)
+{
+    for (u32 i = 0; i < count; i++)
+        vmx_field_set(list[i].field, list[i].value);
 }
 
 static enum error write_fields(struct vcpu *vcpu, const struct shim_parameters *start)
@@ -168,9 +172,10 @@ static enum error write_fields(struct vcpu *vcpu, const struct shim_parameters *
     }
     for (u32 i = 0; i < ARRAY_LENGTH(controls); i++)
         vmx_field_set(controls[i].field, values[i]);
-    for (u32 i = 0; i < ARRAY_LENGTH(constants); i++)
-        vmx_field_set(constants[i].field, constants[i].value);
-    write_control_registers();
+    write_constants(constants, ARRAY_LENGTH(constants));
+    write_control_registers(GUEST_CR0, GUEST_CR4);
+    vmx_field_set(VMCS_MSR_BITMAP, vmx_msr_bitmap().raw);
+    vmx_field_set(VMCS_VPID, VPID_FIRST + vcpu->index);
     vmx_field_set(VMCS_EPT_POINTER, ept_pointer(&vcpu->vm->direct));
     vmx_field_set(VMCS_GUEST_CR3, start->page_tables);
     vmx_field_set(VMCS_GUEST_RIP, start->entry);
@@ -180,14 +185,73 @@ static enum error write_fields(struct vcpu *vcpu, const struct shim_parameters *
     return OK;
 }
 
+/* "Processor State After Reset": what INIT and start-up leave, but for CS, CR0 and CR4. */
+#define REAL_MODE_CODE 0x9b
+#define REAL_MODE_DATA 0x93
+#define REAL_MODE_LIMIT 0xffff
+#define SEGMENT_LDT 0x82
+#define REAL_MODE_PAGE_SHIFT 12
+#define REAL_MODE_SELECTOR_SHIFT 8
+#define REAL_MODE_DATA_SEGMENT(name)                                                 \
+    {VMCS_GUEST_##name##_SELECTOR, 0}, {VMCS_GUEST_##name##_ACCESS, REAL_MODE_DATA}, \
+        {VMCS_GUEST_##name##_LIMIT, REAL_MODE_LIMIT},                                \
+    {                                                                                \
+        VMCS_GUEST_##name##_BASE, 0                                                  \
+    }
+static const struct constant real_mode[] = {
+    REAL_MODE_DATA_SEGMENT(DS),
+    REAL_MODE_DATA_SEGMENT(ES),
+    REAL_MODE_DATA_SEGMENT(FS),
+    REAL_MODE_DATA_SEGMENT(GS),
+    REAL_MODE_DATA_SEGMENT(SS),
+    {VMCS_GUEST_CS_ACCESS, REAL_MODE_CODE},
+    {VMCS_GUEST_CS_LIMIT, REAL_MODE_LIMIT},
+    {VMCS_GUEST_LDTR_SELECTOR, 0},
+    {VMCS_GUEST_LDTR_ACCESS, SEGMENT_LDT},
+    {VMCS_GUEST_LDTR_LIMIT, REAL_MODE_LIMIT},
+    {VMCS_GUEST_TR_SELECTOR, 0},
+    {VMCS_GUEST_TR_ACCESS, SEGMENT_TASK_BUSY},
+    {VMCS_GUEST_TR_LIMIT, REAL_MODE_LIMIT},
+    {VMCS_GUEST_GDTR_BASE, 0},
+    {VMCS_GUEST_GDTR_LIMIT, REAL_MODE_LIMIT},
+    {VMCS_GUEST_IDTR_BASE, 0},
+    {VMCS_GUEST_IDTR_LIMIT, REAL_MODE_LIMIT},
+    {VMCS_GUEST_CR3, 0},
+    {VMCS_GUEST_EFER, 0},
+    {VMCS_GUEST_DR7, RESET_DR7},
+    {VMCS_GUEST_RFLAGS, RFLAGS_FIXED},
+    {VMCS_GUEST_RIP, 0},
+    {VMCS_GUEST_RSP, 0},
+    {VMCS_GUEST_INTERRUPTIBILITY, 0},
+    {VMCS_GUEST_PENDING_DEBUG, 0},
+    {VMCS_ENTRY_INTR_INFO, 0},
+};
+
+void vmx_vcpu_start_up(struct vcpu *vcpu, u8 page)
+{
+    struct vmx_vcpu *vmx = &vcpu->vmx;
+    write_constants(real_mode, ARRAY_LENGTH(real_mode));
+    write_control_registers(CR0_ET, 0);
+    vmx_field_set(VMCS_GUEST_CS_SELECTOR, (u64)page << REAL_MODE_SELECTOR_SHIFT);
+    vmx_field_set(VMCS_GUEST_CS_BASE, (u64)page << REAL_MODE_PAGE_SHIFT);
+    vmx_field_set(VMCS_ENTRY_CONTROLS, vmx_field(VMCS_ENTRY_CONTROLS) & ~(u64)ENTRY_GUEST_64);
+    for (u32 i = 0; i < ARRAY_LENGTH(vmx->gpr); i++)
+        vmx->gpr[i] = 0;
+    vmx->gpr[GPR_RDX] = cpuid(1, 0).eax;
+}
+
 enum error vmx_vcpu_create(struct vcpu *vcpu, const struct shim_parameters *start)
 {
     struct vmx_vcpu *vmx = &vcpu->vmx;
-    enum error e = page_allocate_zeroed(PAGE_VMM, &vmx->vmcs);
+    enum error e = vmx_registers_create(&vmx->registers);
+    if (!e)
+        e = page_allocate_zeroed(PAGE_VMM, &vmx->vmcs);
     if (e) {
         vmx->vmcs = HPA_NONE;
+        vmx_registers_destroy(&vmx->registers);
         return e;
     }
+    vmx->activity = vcpu->index == 0 ? VMX_RUNS : VMX_WAITS_FOR_STARTUP;
     *(u32 *)phys_to_virt(vmx->vmcs) = (u32)rdmsr(MSR_VMX_BASIC) & VMX_BASIC_REVISION_MASK;
     if (vmclear(vmx->vmcs) || vmptrld(vmx->vmcs)) {
         log_line("vmx: the processor does not take a VMCS");
@@ -201,9 +265,11 @@ enum error vmx_vcpu_create(struct vcpu *vcpu, const struct shim_parameters *star
 
 void vmx_vcpu_destroy(struct vcpu *vcpu)
 {
-    if (!hpa_is_none(vcpu->vmx.vmcs))
-        page_free(vcpu->vmx.vmcs);
+    if (hpa_is_none(vcpu->vmx.vmcs))
+        return;
+    page_free(vcpu->vmx.vmcs);
     vcpu->vmx.vmcs = HPA_NONE;
+    vmx_registers_destroy(&vcpu->vmx.registers);
 }
 
 struct __attribute__((packed)) table_register {
@@ -251,29 +317,6 @@ static void write_host_fields(void)
         vmx_field_set(fields[i].field, fields[i].value);
 }
 
-#define XSAVE_LEGACY_BYTES 576 /* with the header, which says: every part as at reset */
-#define XSAVE_MXCSR_OFFSET 24
-#define MXCSR_RESET 0x1f80u
-#define XCR0_RESET 1 /* x87 alone */
-
-/* Nothing of one guest's registers is left for the next one. */
-static void reset_guest_registers(void)
-{
-    u8 area[XSAVE_LEGACY_BYTES] __attribute__((aligned(64))) = {0};
-    __asm__ volatile("fninit");
-    if (cr4_read() & CR4_OSXSAVE) {
-        u64 mask = vmx_xcr0_allowed();
-        *(u32 *)(area + XSAVE_MXCSR_OFFSET) = MXCSR_RESET;
-        xcr0_write(mask);
-        __asm__ volatile("xrstor64 (%0)" ::"r"(area), "a"((u32)mask), "d"((u32)(mask >> 32))
-                         : "memory");
-    }
-    __asm__ volatile(
-        "mov %0, %%dr0\n\tmov %0, %%dr1\n\tmov %0, %%dr2\n\tmov %0, %%dr3" ::"r"(0ull));
-    cr2_write(0);
-    wrmsr(MSR_KERNEL_GS_BASE, 0);
-}
-
 void vmx_vcpu_load(struct vcpu *vcpu)
 {
     struct vmx_vcpu *vmx = &vcpu->vmx;
@@ -282,9 +325,7 @@ void vmx_vcpu_load(struct vcpu *vcpu)
     vmx->launched = false;
     write_host_fields();
     vmx_poll_arm();
-    reset_guest_registers();
-    if (cr4_read() & CR4_OSXSAVE)
-        xcr0_write(XCR0_RESET);
+    vmx_registers_load(&vmx->registers);
     /* A guest before may have had the same pages as its tables. */
     if (invept(INVEPT_ALL, 0))
         panic("INVEPT of all contexts failed on processor %u", cpu_this()->index);
@@ -292,7 +333,7 @@ void vmx_vcpu_load(struct vcpu *vcpu)
 
 void vmx_vcpu_unload(struct vcpu *vcpu)
 {
-    reset_guest_registers();
+    vmx_registers_save(&vcpu->vmx.registers);
     if (vmclear(vcpu->vmx.vmcs))
         panic("VMCLEAR failed");
 }

@@ -81,7 +81,28 @@ enum error vmx_memory_fault(struct vcpu *vcpu, gfn_t frame)
     }
     enum error e = map_page(vcpu, frame, LEVEL_4K, &page);
     vm->memory.faulted += !e;
-    return e;
+    /* Another vCPU was there first: the access will succeed now. */
+    return e == ERR_EXISTS && vm->vcpu_count > 1 ? OK : e;
+}
+
+bool vmx_memory_read(struct vm *vm, gpa_t address, void *bytes, u32 len_bytes)
+{
+    u8 *out = bytes;
+    while (len_bytes) {
+        u64 offset = address.raw & PAGE_MASK;
+        u32 part = len_bytes < PAGE_BYTES - offset ? len_bytes : (u32)(PAGE_BYTES - offset);
+        hpa_t page = ept_lookup(&vm->direct, gpa_to_gfn(address), NULL);
+        if (!hpa_is_none(page))
+            memcpy(out, (const u8 *)phys_to_virt(page) + offset, part);
+        else if (gpa_to_gfn(address).raw < vm->memory.frames)
+            memset(out, 0, part); /* not touched yet */
+        else
+            return false;
+        address.raw += part;
+        out += part;
+        len_bytes -= part;
+    }
+    return true;
 }
 
 u64 vmx_vm_pages(const struct vm *vm)

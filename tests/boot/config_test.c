@@ -23,6 +23,7 @@ static void a_whole_file_is_understood(void **state)
                            "module = new\n"
                            "inject = TDH.MEM.PAGE.ADD:3:OPERAND_BUSY\n"
                            "\n"
+                           "guests = in turn\n"
                            "[guest one]\n"
                            "  kind = td\n"
                            "kernel=guest/vmlinuz\n"
@@ -30,6 +31,7 @@ static void a_whole_file_is_understood(void **state)
                            "cmdline = console=ttyS0 a=b\n"
                            "memory = 1G\n"
                            "vcpus = 2\n"
+                           "processors = 0, 2 ,3\n"
                            "[guest two]\n"
                            "kernel = hello.bin\n"
                            "[guest three]\n"
@@ -49,6 +51,11 @@ static void a_whole_file_is_understood(void **state)
     assert_string_equal(config.guests[0].cmdline, "console=ttyS0 a=b");
     assert_int_equal(config.guests[0].memory_bytes, GIB);
     assert_int_equal(config.guests[0].vcpus, 2);
+    assert_int_equal(config.guests[0].processor_count, 3);
+    assert_int_equal(config.guests[0].processors[1], 2);
+    assert_int_equal(config.guests[0].processors[2], 3);
+    assert_int_equal(config.guests[1].processor_count, 0);
+    assert_true(config.in_turn);
     assert_int_equal(config.guests[1].kind, GUEST_TD);
     assert_int_equal(config.guests[2].kind, GUEST_VM);
     assert_int_equal(config.guests[1].memory_bytes, 256 * MIB);
@@ -70,7 +77,12 @@ static const struct {
     const char *text, *message;
 } bad[] = {
     {"[tain]\nsrtict = yes\n",
-     "tain.cfg:2: key 'srtict': expected strict, checker, module, inject or test"},
+     "tain.cfg:2: key 'srtict': expected strict, checker, module, guests, inject or test"},
+    {"[tain]\nguests = all\n", "tain.cfg:2: guests 'all': expected together or in turn"},
+    {"[guest a]\nprocessors = 1,,2\n",
+     "tain.cfg:2: processors '1,,2': expected up to 64 numbers of processors, such as 0, 2, 3"},
+    {"[guest a]\nprocessors = 70000\n",
+     "tain.cfg:2: processors '70000': expected up to 64 numbers of processors, such as 0, 2, 3"},
     {"strict = yes\n",
      "tain.cfg:1: key 'strict': expected a section, [tain] or [guest NAME], before it"},
     {"[tain]\nstrict\n", "tain.cfg:2: line 'strict': expected KEY = VALUE, [SECTION] or # COMMENT"},

@@ -28,6 +28,7 @@ CONFIG = """\
 strict = %s
 checker = no
 test = measure
+guests = in turn
 [guest measure]
 kind = td
 kernel = measure.bin

@@ -4,7 +4,7 @@
 
 FIRST_MIB equ 32
 CR4_VMXE  equ 13
-CR0_CD    equ 30
+CR0_NW    equ 29
 UNKNOWN_MSR equ 0x12345
 HOLE      equ 0xd0000000
 
@@ -21,7 +21,7 @@ table:
         dd halt - table
         dd hypercall - table
         dd vmx_on - table
-        dd caches_off - table
+        dd no_write_through - table
         dd unknown_msr - table
         dd string - table
         dd single_step - table
@@ -38,9 +38,9 @@ vmx_on:
         bts rax, CR4_VMXE
         mov cr4, rax
         jmp survived
-caches_off:
+no_write_through:
         mov rax, cr0
-        bts rax, CR0_CD
+        bts rax, CR0_NW                 ; without CD
         mov cr0, rax
         jmp survived
 unknown_msr:

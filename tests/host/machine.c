@@ -255,6 +255,17 @@ void cpu_run_on_all(void (*call)(void *), void *argument)
         cpu_run_on(i, call, argument);
 }
 
+/* Calls are made at once: none ever waits. */
+void cpu_serve_call(void) {}
+bool cpu_call_is_waiting(void)
+{
+    return false;
+}
+void cpu_set_work(bool (*work)(void))
+{
+    (void)work;
+}
+
 void cpu_kick(u32 index)
 {
     cpus[index].kicked = true;

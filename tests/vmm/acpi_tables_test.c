@@ -43,10 +43,15 @@ static const u8 *find(u32 index, const char *signature)
     return table_at(get(xsdt, 36 + 8 * index, 8), signature);
 }
 
-static void build(u32 vcpus)
+static void build_for(u32 vcpus, enum acpi_start start)
 {
     memset(tables, 0xcc, sizeof tables);
-    assert_int_equal(acpi_tables_build(gpa(LAYOUT_ACPI), vcpus, tables, sizeof tables), OK);
+    assert_int_equal(acpi_tables_build(gpa(LAYOUT_ACPI), vcpus, start, tables, sizeof tables), OK);
+}
+
+static void build(u32 vcpus)
+{
+    build_for(vcpus, ACPI_START_BY_MAILBOX);
 }
 
 static void the_rsdp_sums_up(void **state)
@@ -109,6 +114,20 @@ static void the_madt_lists_what_there_is(void **state)
     }
 }
 
+/* Its other processors are started as on a board. */
+static void a_vm_has_no_mailbox(void **state)
+{
+    (void)state;
+    build_for(4, ACPI_START_BY_INIT);
+    const u8 *madt = find(1, "APIC");
+    u32 entries = 0;
+    for (size_t at = 44; at < get(madt, 4, 4); at += madt[at + 1]) {
+        assert_int_not_equal(madt[at], 0x10);
+        entries++;
+    }
+    assert_int_equal(entries, 4 + 1);
+}
+
 /* Package lengths: each block ends where its parent does. */
 static void the_dsdt_s_blocks_nest(void **state)
 {
@@ -141,10 +160,12 @@ static void tables_that_do_not_fit_are_refused(void **state)
     u64 used = get(tables, 24, 8) - LAYOUT_ACPI + 36 + 16;
     for (size_t size = 0; size < used; size += 7) {
         u8 *small = malloc(size + 1); /* the sanitizer watches its end */
-        assert_int_equal(acpi_tables_build(gpa(LAYOUT_ACPI), 1, small, size), ERR_RANGE);
+        assert_int_equal(acpi_tables_build(gpa(LAYOUT_ACPI), 1, ACPI_START_BY_MAILBOX, small, size),
+                         ERR_RANGE);
         free(small);
     }
-    assert_int_equal(acpi_tables_build(gpa(LAYOUT_ACPI), 1, tables, used), OK);
+    assert_int_equal(acpi_tables_build(gpa(LAYOUT_ACPI), 1, ACPI_START_BY_MAILBOX, tables, used),
+                     OK);
 }
 
 int main(int count, char **arguments)
@@ -153,6 +174,7 @@ int main(int count, char **arguments)
         cmocka_unit_test(the_rsdp_sums_up),
         cmocka_unit_test(the_fadt_is_hardware_reduced_and_can_switch_off),
         cmocka_unit_test(the_madt_lists_what_there_is),
+        cmocka_unit_test(a_vm_has_no_mailbox),
         cmocka_unit_test(the_dsdt_s_blocks_nest),
         cmocka_unit_test(tables_that_do_not_fit_are_refused),
     };

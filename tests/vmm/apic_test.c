@@ -281,8 +281,23 @@ static void the_icr_names_its_targets(void **state)
     assert_true(interrupt_is_for(&sent, 63, 0));
     set(MSR_X2APIC_ICR, 1ull << 32 | 4 << 8);
     assert_int_equal(sent.kind, INTERRUPT_NMI);
-    set(MSR_X2APIC_ICR, 1ull << 32 | 5 << 8); /* INIT */
+    set(MSR_X2APIC_ICR, 1ull << 32 | 0xf); /* no interrupt */
     assert_int_equal(sent.kind, INTERRUPT_NONE);
+}
+
+static void the_icr_starts_processors(void **state)
+{
+    (void)state;
+    set(MSR_X2APIC_ICR, 1ull << 32 | 1 << 15 | 1 << 14 | 5 << 8);
+    assert_int_equal(sent.kind, INTERRUPT_INIT);
+    assert_true(interrupt_is_for(&sent, 1, 0));
+    set(MSR_X2APIC_ICR, 1ull << 32 | 1 << 15 | 5 << 8); /* de-assert */
+    assert_int_equal(sent.kind, INTERRUPT_NONE);
+    set(MSR_X2APIC_ICR, 1ull << 32 | 5 << 8); /* an edge */
+    assert_int_equal(sent.kind, INTERRUPT_INIT);
+    set(MSR_X2APIC_ICR, 1ull << 32 | 6 << 8 | 9); /* below 16, and good as a page */
+    assert_int_equal(sent.kind, INTERRUPT_STARTUP);
+    assert_int_equal(sent.vector, 9);
 }
 
 #define TEST(name) cmocka_unit_test_setup(name, set_up)
@@ -303,6 +318,7 @@ int main(void)
         TEST(the_count_runs_at_the_crystal_s_rate_divided),
         TEST(one_shot_ends_and_periodic_starts_again),
         TEST(the_icr_names_its_targets),
+        TEST(the_icr_starts_processors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,7 @@
 #include "boot/phys.h"
 #include "tests/host/cmocka.h"
 #include "tests/host/machine.h"
+#include "vmm/monitor.h"
 #include "vmm/run.h"
 
 #define HOST_PAGES 32768u
@@ -305,6 +306,11 @@ REPLACEABLE void vm_end(struct vm *vm, enum vm_end end)
         vm->end = end;
 }
 
+REPLACEABLE void monitor_poll_at(u64 tsc)
+{
+    (void)tsc;
+}
+
 REPLACEABLE const char *vm_end_text(enum vm_end end)
 {
     (void)end;
@@ -355,6 +361,8 @@ struct vm *fake_vm_create(u64 memory_bytes, u32 vcpus)
     ioapic_init(&vm->ioapic);
     assert_int_equal(memory_init(&vm->memory, memory_bytes), OK);
     vm->vcpu_count = vcpus;
+    guest_console_give(vm);
+    host_log_clear();
     for (u32 i = 0; i < vcpus; i++) {
         vm->vcpus[i] = calloc(1, sizeof(struct vcpu));
         vm->vcpus[i]->vm = vm;
@@ -366,6 +374,7 @@ struct vm *fake_vm_create(u64 memory_bytes, u32 vcpus)
 
 void fake_vm_destroy(struct vm *vm)
 {
+    guest_console_take_back(vm);
     for (u32 i = 0; i < FAKE_FRAMES; i++) {
         assert_true(hpa_is_none(fakes.mirror[i]) || hpa_is_none(fakes.direct[i]));
         if (!hpa_is_none(fakes.mirror[i]))

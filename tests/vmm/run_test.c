@@ -14,7 +14,9 @@
 #include "tests/host/machine.h"
 #include "tests/vmm/fakes.h"
 #include "vmm/run.h"
+#include "vmm/schedule.h"
 #include "vmm/vmcall.h"
+#include "vmm/vmx_interrupt.h"
 
 #define FAR 1000000000000ull
 #define SCRIPT_MAX 8
@@ -29,7 +31,9 @@ static struct script {
 static u32 scripted, entered;
 static u64 reply_r10[SCRIPT_MAX + 1]; /* what each entry handed to the guest */
 static u32 handled_vector, nmis, windows, waits, wakes_after;
-static u64 armed, armed_most;
+static u64 armed_most;
+static u64 yield_tsc;
+static u32 vmx_leaves;
 
 void td_vcpu_enter(struct td_vcpu *td, struct td_exit *exit)
 {
@@ -48,19 +52,20 @@ void td_vcpu_enter(struct td_vcpu *td, struct td_exit *exit)
     *exit = line->exit;
 }
 
+static u32 nmis_pended;
+static enum error pend_error;
+
+enum error td_vcpu_pend_nmi(struct td_vcpu *td)
+{
+    assert_ptr_equal(td, &vcpu->td);
+    nmis_pended += !pend_error;
+    return pend_error;
+}
+
 u64 td_tsc_to_host(const struct td *td, u64 guest_tsc)
 {
     (void)td;
     return guest_tsc;
-}
-
-static u32 audits;
-
-enum error vm_audit(struct vm *audited)
-{
-    assert_ptr_equal(audited, vm);
-    audits++;
-    return OK;
 }
 
 const char *tdx_status_name(struct tdx_status status)
@@ -71,7 +76,6 @@ const char *tdx_status_name(struct tdx_status status)
 
 void apic_timer_arm(u64 tsc)
 {
-    armed = tsc;
     if (tsc != ~0ull && tsc > armed_most)
         armed_most = tsc;
 }
@@ -94,7 +98,39 @@ u64 time_us_to_tsc(u64 us)
     return us * 1000000;
 } /* far away */
 
-void interrupts_wait(void)
+bool schedule_must_yield(u64 now)
+{
+    return now >= yield_tsc;
+}
+u64 schedule_yield_tsc(void)
+{
+    return yield_tsc;
+}
+void schedule_kick(u32 cpu)
+{
+    cpu_kick(cpu);
+}
+
+void vmx_vcpu_leave(void)
+{
+    vmx_leaves++;
+}
+void vmx_vcpu_run(struct vcpu *ordinary)
+{
+    assert_null(ordinary); /* there is none here */
+}
+void vmx_end_for_halt(struct vcpu *ordinary)
+{
+    assert_null(ordinary);
+}
+u64 vmx_timer_due(const struct vcpu *ordinary)
+{
+    assert_null(ordinary);
+    return 0;
+}
+
+/* Nothing can run: as an idle processor does it. */
+static void wait_idle(void)
 {
     waits++;
     assert_true(waits < 100);
@@ -106,11 +142,14 @@ static int set_up(void **state)
 {
     (void)state;
     vm = fake_vm_create(64 * MIB, 1);
-    vm->poll_tsc = ~0ull;
+    vm->scan_tsc = yield_tsc = ~0ull;
+    cpu_this()->kicked = false;
+    vmx_leaves = 0;
     vcpu = vm->vcpus[0];
     memset(script, 0, sizeof script);
     scripted = entered = handled_vector = nmis = windows = waits = wakes_after = 0;
-    armed = armed_most = 0;
+    armed_most = nmis_pended = 0;
+    pend_error = OK;
     return 0;
 }
 
@@ -137,10 +176,17 @@ static struct script *next_vmcall(u64 function)
 
 static void ends(enum vm_end end)
 {
-    vcpu_run(vcpu);
+    while (!vm_has_ended(vm)) {
+        if (vcpu_can_run(vcpu, tsc_read()))
+            vcpu_run(vcpu);
+        else
+            wait_idle();
+    }
     assert_int_equal(vm->end, end);
     assert_false(vcpu->running);
-    assert_int_equal(armed, 0); /* no timer outlives the guest */
+    assert_true(vmx_leaves > 0); /* a TD's entry needs the processor free of a VM */
+    assert_false(vcpu_can_run(vcpu, tsc_read()));
+    assert_true(vcpu_wake_tsc(vcpu) == ~0ull);
 }
 
 static void every_kind_is_counted_and_served(void **state)
@@ -275,6 +321,37 @@ static void halting_for_good_ends_the_guest(void **state)
     assert_int_equal(waits, 0);
 }
 
+static void an_nmi_wakes_a_vcpu_that_halted_with_interrupts_blocked(void **state)
+{
+    (void)state;
+    vm->vcpu_count = 2; /* another one could send it */
+    next_vmcall(12)->r12 = 1;
+    vcpu_run(vcpu);
+    assert_int_equal(vm->blocked_vcpus, 1);
+    assert_false(vcpu_can_run(vcpu, tsc_read()));
+    vcpu->nmi_wanted = true;
+    assert_true(vcpu_can_run(vcpu, tsc_read()));
+    assert_int_equal(vm->blocked_vcpus, 0);
+    ends(VM_END_BY_USER);
+    assert_int_equal(nmis_pended, 1);
+    assert_false(vcpu->nmi_wanted);
+    vm->vcpu_count = 1;
+}
+
+static void an_nmi_that_the_module_is_too_busy_for_is_asked_for_again(void **state)
+{
+    (void)state;
+    pend_error = ERR_BUSY;
+    vcpu->nmi_wanted = true;
+    vcpu_run(vcpu);
+    assert_true(vcpu->nmi_wanted);
+    assert_int_equal(entered, 0);
+    pend_error = OK;
+    cpu_this()->kicked = false;
+    ends(VM_END_BY_USER);
+    assert_int_equal(nmis_pended, 1);
+}
+
 static struct script *next_wrmsr(u32 msr, u64 value)
 {
     struct script *line = next_vmcall(32);
@@ -321,15 +398,47 @@ static void a_count_arms_the_processor_s_timer(void **state)
     assert_true(armed_most == vcpu->lapic.count_end_tsc);
 }
 
-static void the_console_is_polled_when_it_is_time(void **state)
+/* Each case: why a slice ends although the guest could go on. */
+static void a_slice_ends_when_the_processor_is_wanted(void **state)
 {
     (void)state;
-    fake_type("\x01x");
-    vm->poll_tsc = 0;
-    next_vmcall(12);
+    next(TD_EXIT_RETRY);
+    cpu_this()->kicked = true;
+    vcpu_run(vcpu);
+    assert_int_equal(entered, 0);
+    cpu_this()->kicked = false;
+    yield_tsc = 0;
+    vcpu_run(vcpu);
+    assert_int_equal(entered, 0);
+    assert_false(vcpu->running);
+    assert_true(vcpu_can_run(vcpu, tsc_read()));
+    yield_tsc = ~0ull;
     ends(VM_END_BY_USER);
-    assert_int_equal(waits, 0);
-    assert_true(vm->poll_tsc > tsc_read());
+    assert_int_equal(entered, 1);
+}
+
+static void a_paused_guest_does_not_run_and_does_not_wake(void **state)
+{
+    (void)state;
+    vcpu->lapic.count_end_tsc = tsc_read() + FAR;
+    vm->paused = true;
+    assert_false(vcpu_can_run(vcpu, tsc_read()));
+    assert_true(vcpu_wake_tsc(vcpu) == ~0ull);
+    vm->paused = false;
+    assert_true(vcpu_can_run(vcpu, tsc_read()));
+    assert_true(vcpu_wake_tsc(vcpu) == vcpu->lapic.count_end_tsc);
+    ends(VM_END_BY_USER);
+}
+
+static void memory_is_scanned_when_it_is_time(void **state)
+{
+    (void)state;
+    vm->memory.scans = true;
+    vm->scan_tsc = 0;
+    next(TD_EXIT_RETRY);
+    ends(VM_END_BY_USER);
+    assert_true(vm->scan_tsc > tsc_read());
+    assert_int_equal(vm->memory.scan_next.raw, BLOCK_PAGES);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -345,10 +454,14 @@ int main(void)
         TEST(a_halted_vcpu_sleeps_until_an_interrupt),
         TEST(an_interrupt_that_waits_already_ends_a_halt_at_once),
         TEST(halting_for_good_ends_the_guest),
+        TEST(an_nmi_wakes_a_vcpu_that_halted_with_interrupts_blocked),
+        TEST(an_nmi_that_the_module_is_too_busy_for_is_asked_for_again),
         TEST(the_timer_is_armed_and_its_vector_posted),
         TEST(a_later_deadline_arms_the_processor_s_timer),
         TEST(a_count_arms_the_processor_s_timer),
-        TEST(the_console_is_polled_when_it_is_time),
+        TEST(a_slice_ends_when_the_processor_is_wanted),
+        TEST(a_paused_guest_does_not_run_and_does_not_wake),
+        TEST(memory_is_scanned_when_it_is_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
-VMM_DEVICES := vmm/uart.c vmm/ioapic.c vmm/lapic.c vmm/ports.c vmm/msrs.c vmm/console.c \
+VMM_DEVICES := vmm/uart.c vmm/ioapic.c vmm/lapic.c vmm/ports.c vmm/mmio.c vmm/msrs.c vmm/console.c \
                vmm/vmcall.c vmm/measure.c vmm/measure_calls.c vmm/memory.c vmm/conversion.c vmm/cpuid.c boot/machine.c boot/lock.c boot/names.c \
                tests/vmm/fakes.c
 
@@ -34,7 +34,7 @@ run_SOURCES := vmm/run.c $(VMM_DEVICES)
 
 HOST_TESTS += vm
 vm_TEST := tests/vmm/vm_test.c
-vm_SOURCES := vmm/vm.c vmm/summary.c vmm/guest_image.c vmm/linux.c vmm/acpi_tables.c \
+vm_SOURCES := vmm/vm.c vmm/schedule.c vmm/vlapic.c vmm/summary.c vmm/guest_image.c vmm/linux.c vmm/acpi_tables.c \
               $(VMM_DEVICES)
 
 # The boot shim for an address that a process may have; the test reads it when it runs.
@@ -61,3 +61,32 @@ vmx_vm_SOURCES := vmm/vmx_vm.c mm/ept.c mm/ept_change.c mm/caches.c mm/pages.c m
 HOST_TESTS += measure
 measure_TEST := tests/vmm/measure_test.c
 measure_SOURCES := $(VMM_DEVICES)
+
+HOST_TESTS += schedule
+schedule_TEST := tests/vmm/schedule_test.c
+schedule_SOURCES := vmm/schedule.c
+
+# The guests of tain.cfg, the line and its commands, over VMs that only say what was done to them.
+HOST_TESTS += monitor
+monitor_TEST := tests/vmm/monitor_test.c
+monitor_SOURCES := vmm/monitor.c vmm/commands.c vmm/guests.c vmm/console.c vmm/uart.c vmm/ioapic.c \
+                   boot/machine.c boot/lock.c boot/names.c
+
+HOST_TESTS += vlapic
+vlapic_TEST := tests/vmm/vlapic_test.c
+vlapic_SOURCES := vmm/vlapic.c
+
+# The assembler's encodings, and the numbers that the decoder has for operations; read when it runs.
+HOST_TESTS += mmio
+mmio_TEST := tests/vmm/mmio_test.c
+mmio_SOURCES := vmm/mmio_decode.c vmm/guest_walk.c
+$(BUILD)/host/mmio: | $(BUILD)/host/mmio_instructions.bin
+$(BUILD)/host/mmio_operations.inc: vmm/mmio_decode.h
+	@mkdir -p $(@D)
+	@sed -n 's/^    \(MMIO_[A-Z_]*\),.*/\1/p' $< | awk '{ print $$1 " equ " NR - 1 }' > $@
+$(BUILD)/host/mmio_instructions.bin: tests/vmm/mmio_instructions.asm $(BUILD)/host/mmio_operations.inc
+	$(NASM) -f bin $< -o $@
+
+HOST_TESTS += xapic
+xapic_TEST := tests/vmm/xapic_test.c
+xapic_SOURCES := vmm/xapic.c vmm/lapic.c vmm/vlapic.c boot/machine.c

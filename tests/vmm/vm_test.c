@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "boot/apic.h"
 #include "boot/cpu.h"
 #include "boot/phys.h"
+#include "boot/time.h"
 #include "boot/vmx.h"
 #include "boot/x86.h"
 #include "tdx/pamt.h"
@@ -15,8 +17,11 @@
 #include "tests/host/machine.h"
 #include "tests/vmm/fakes.h"
 #include "vmm/guest_image.h"
+#include "vmm/monitor.h"
 #include "vmm/run.h"
+#include "vmm/schedule.h"
 #include "vmm/summary.h"
+#include "vmm/vmx_interrupt.h"
 #include "vmm/vmx_vm.h"
 
 #define STEPS_MAX 64
@@ -60,10 +65,9 @@ enum error td_create(struct td *td, const struct td_options *options)
 enum error td_vcpu_create(struct td *td, struct td_vcpu *vcpu, u64 initial_rcx, hpa_t root)
 {
     (void)td;
-    (void)vcpu;
     (void)initial_rcx;
     assert_int_equal(root.raw, 0x77000);
-    assert_int_equal(cpu_this()->index, vcpus_created); /* on its own processor */
+    assert_int_equal(cpu_this()->index, CONTAINER_OF(vcpu, struct vcpu, td)->cpu);
     assert_int_equal(finalized, 0);
     enum error e = step();
     vcpus_created += !e;
@@ -180,9 +184,39 @@ void pages_statistics(struct pages_stats *stats)
     stats->pages[PAGE_FREE] = 16 * MIB / PAGE_BYTES;
 }
 
-void vcpu_run(void *argument)
+static u32 breaths;
+void monitor_breathe(void)
 {
-    struct vcpu *vcpu = argument;
+    breaths++;
+}
+
+bool vcpu_can_run(struct vcpu *vcpu, u64 now)
+{
+    (void)now;
+    return !vm_has_ended(vcpu->vm) && !vcpu->vm->paused;
+}
+u64 vcpu_wake_tsc(struct vcpu *vcpu)
+{
+    (void)vcpu;
+    return ~0ull;
+}
+void vcpu_leave(const struct vcpu *vcpu)
+{
+    assert_false(vcpu->running);
+}
+void apic_timer_arm(u64 tsc)
+{
+    assert_true(tsc > 0);
+}
+u64 time_us_to_tsc(u64 us)
+{
+    return us * 100;
+}
+
+void vcpu_run(struct vcpu *vcpu)
+{
+    if (!vm_is_td(vcpu->vm))
+        assert_int_equal(vmcs_live, config.vcpus);
     guest_console_output(vcpu->vm, 'x');
     vm_end(vcpu->vm, VM_END_POWERED_OFF);
     vm_end(vcpu->vm, VM_END_TRIPLE_FAULT); /* the first counts */
@@ -198,7 +232,7 @@ enum error vmx_vm_create(struct vm *ordinary)
 
 enum error vmx_vm_add_image(struct vm *ordinary, const struct guest_image *image)
 {
-    assert_int_equal(ordinary->vcpu_count, 1);
+    assert_int_equal(ordinary->vcpu_count, config.vcpus);
     assert_int_equal(image->pages->shim.rdi, 0); /* no SHARED bit */
     assert_int_equal(image->pages->shim.rsi, config.memory_bytes);
     enum error e = step();
@@ -234,21 +268,29 @@ void vmx_vcpu_destroy(struct vcpu *vcpu)
     vcpu->vmx.vmcs = HPA_NONE;
 }
 
-void vmx_vcpu_run(void *argument)
+/* As processors 0 and 1 do it, one after the other. */
+static enum vm_end run_to_the_end(void)
 {
-    assert_int_equal(vmcs_live, 1);
-    vcpu_run(argument);
+    assert_int_equal(vm_start(&vm), OK);
+    while (!vm_has_ended(&vm)) {
+        for (u32 cpu = 0; cpu < cpu_count(); cpu++) {
+            host_cpu_set(cpu);
+            (void)schedule_run(~0ull);
+        }
+        host_cpu_set(0);
+    }
+    vm_stop(&vm);
+    return vm.end;
 }
 
-/* One after the other does as well. */
-void cpu_start_on(u32 index, void (*call)(void *argument), void *argument)
+bool vmx_post(struct vcpu *vcpu, u8 vector)
 {
-    cpu_run_on(index, call, argument);
+    return vlapic_post(&vcpu->vmx.apic, vector);
 }
 
-void cpu_wait(u32 index)
+void vmx_signal(struct vcpu *vcpu, u32 signal)
 {
-    (void)index;
+    vlapic_signal(&vcpu->vmx.apic, signal);
 }
 
 const char *td_exit_kind_name(unsigned kind)
@@ -290,6 +332,7 @@ static int set_up(void **state)
     (void)state;
     /* Its memory and page allocator are used; the VM itself is made here. */
     struct vm *unused = fake_vm_create(MIB, 0);
+    guest_console_take_back(unused);
     memory_destroy(&unused->memory);
     free(unused);
     memset(&described, 0, sizeof described);
@@ -329,7 +372,7 @@ static void a_vm_is_built_and_given_back(void **state)
     assert_int_equal(vm.shared_bit.raw, 1ull << 39);
     assert_true(options_seen->attributes == TD_ATTRIBUTE_SEPT_VE_DISABLE);
     assert_int_equal(options_seen->tsc_hz, 100000000);
-    assert_int_equal(vm_run(&vm), VM_END_POWERED_OFF);
+    assert_int_equal(run_to_the_end(), VM_END_POWERED_OFF);
     assert_int_equal(vm_destroy(&vm), OK);
     assert_int_equal(vm_destroy(&vm), OK); /* twice is once */
 }
@@ -386,16 +429,14 @@ static void what_cannot_be_is_refused_in_one_line(void **state)
     refused("guest small: memory of 1024 MiB, but the machine has only 16 MiB left\n",
             ERR_NO_MEMORY);
     config.memory_bytes = 8 * MIB;
-    config.vcpus = 3;
-    refused("guest small: 3 vCPUs, but the machine has 2 processors\n", ERR_UNSUPPORTED);
+    config.vcpus = 0;
+    refused("guest small: 0 vCPUs are not between 1 and 64\n", ERR_UNSUPPORTED);
     config.vcpus = 1;
-    config.kind = GUEST_VM;
-    config.vcpus = 2;
-    refused("guest small: kind = vm has one vCPU, not 2\n", ERR_UNSUPPORTED);
-    config.vcpus = 1;
-    strcpy(config.kernel, "bzImage");
-    refused("guest small: kind = vm takes a flat binary (.bin), not bzImage\n", ERR_UNSUPPORTED);
-    config.kind = GUEST_TD;
+    config.processors[0] = 1;
+    config.processors[1] = 2;
+    config.processor_count = 2;
+    refused("guest small: processor 2, but the machine has 2\n", ERR_RANGE);
+    config.processor_count = 0;
     strcpy(config.kernel, "none");
     refused("guest small: none was not loaded\n", ERR_NOT_FOUND);
 }
@@ -416,7 +457,7 @@ static void the_last_line_says_why(void **state)
     (void)state;
     struct vm_result result = {0};
     assert_int_equal(vm_create(&vm, &config), OK);
-    (void)vm_run(&vm);
+    (void)run_to_the_end();
     summary_collect(&result, &vm);
     assert_int_equal(vm_destroy(&vm), OK);
     last_line_is(&result, "tain: guest small ended: powered off\n", true);
@@ -464,10 +505,7 @@ static void an_ordinary_vm_is_built_and_given_back(void **state)
     assert_int_equal(tds + vcpus_created + finalized + added_count, 0);
     assert_int_equal(vm_images, 1);
     assert_int_equal(vmcs_live, 1);
-    struct interrupt interrupt = {.kind = INTERRUPT_FIXED, .target = TARGET_ALL, .vector = 0x40};
-    vm_deliver(&vm, &interrupt, INTERRUPT_BROADCAST);
-    assert_int_equal(fakes.posts, 0); /* it has no local APIC */
-    assert_int_equal(vm_run(&vm), VM_END_POWERED_OFF);
+    assert_int_equal(run_to_the_end(), VM_END_POWERED_OFF);
     vm.vcpus[0]->vmx.exits[EXIT_CPUID] = 7;
     assert_int_equal(vm_audit(&vm), OK);
     assert_non_null(strstr(host_log(), "tain: audit of guest small: every page is mapped once"));
@@ -486,14 +524,16 @@ static void whatever_fails_nothing_of_a_vm_is_left_behind(void **state)
 {
     (void)state;
     config.kind = GUEST_VM;
+    config.vcpus = 2;
     assert_int_equal(vm_create(&vm, &config), OK);
     assert_int_equal(vm_destroy(&vm), OK);
     u32 all = steps;
-    assert_int_equal(all, 3);
+    assert_int_equal(all, 4);
     for (u32 at = 1; at <= all; at++) {
         tear_down(NULL);
         set_up(NULL);
         config.kind = GUEST_VM;
+        config.vcpus = 2;
         fail_at = at;
         assert_int_equal(vm_create(&vm, &config), ERR_REFUSED);
         assert_int_equal(steps, at);
@@ -503,12 +543,30 @@ static void whatever_fails_nothing_of_a_vm_is_left_behind(void **state)
     }
 }
 
-static void what_is_typed_during_the_build_is_kept(void **state)
+static void others_go_on_during_the_build(void **state)
 {
     (void)state;
-    fake_type("ls");
+    breaths = 0;
     assert_int_equal(vm_create(&vm, &config), OK);
-    assert_int_equal(vm.uart.input_end - vm.uart.input_start, 2);
+    assert_int_equal(breaths, added_count);
+    assert_int_equal(vm_destroy(&vm), OK);
+}
+
+static void vcpus_go_where_they_are_pinned_or_where_there_is_room(void **state)
+{
+    (void)state;
+    config.vcpus = 3;
+    assert_int_equal(vm_create(&vm, &config), OK);
+    assert_int_equal(vm.vcpus[0]->cpu, 0);
+    assert_int_equal(vm.vcpus[1]->cpu, 1);
+    assert_int_equal(vm.vcpus[2]->cpu, 0);
+    assert_int_equal(vm_destroy(&vm), OK);
+    finalized = 0;
+    config.processors[0] = 1;
+    config.processor_count = 1;
+    assert_int_equal(vm_create(&vm, &config), OK);
+    for (u32 i = 0; i < 3; i++)
+        assert_int_equal(vm.vcpus[i]->cpu, 1);
     assert_int_equal(vm_destroy(&vm), OK);
 }
 
@@ -527,6 +585,45 @@ static void interrupts_go_to_their_vcpus(void **state)
     vm_deliver(&vm, &interrupt, 0);
     assert_int_equal(fakes.posted_vcpu, 1);
     assert_true(cpu_at(1)->kicked);
+    interrupt.kind = INTERRUPT_NMI;
+    cpu_at(1)->kicked = false;
+    vm_deliver(&vm, &interrupt, 0);
+    assert_true(vm.vcpus[1]->nmi_wanted && !vm.vcpus[0]->nmi_wanted);
+    assert_true(cpu_at(1)->kicked);
+    assert_int_equal(fakes.posts, 3);
+    assert_int_equal(vm_destroy(&vm), OK);
+}
+
+/* With an APIC of the VMM's own, which takes what a TD has no use for. */
+static void interrupts_and_signals_go_to_the_vcpus_of_a_vm(void **state)
+{
+    (void)state;
+    struct interrupt interrupt = {.kind = INTERRUPT_FIXED, .destination = 1, .vector = 0x41};
+    config.kind = GUEST_VM;
+    config.vcpus = 2;
+    assert_int_equal(vm_create(&vm, &config), OK);
+    assert_int_equal(vmcs_live, 2);
+    struct vlapic *other = &vm.vcpus[1]->vmx.apic;
+    cpu_at(1)->kicked = false;
+    vm_deliver(&vm, &interrupt, 0);
+    assert_int_equal(vlapic_next(other), 0x41);
+    assert_true(cpu_at(1)->kicked);
+    cpu_at(1)->kicked = false;
+    vm_deliver(&vm, &interrupt, 0); /* it waits already */
+    assert_false(cpu_at(1)->kicked);
+    interrupt.kind = INTERRUPT_STARTUP;
+    vm_deliver(&vm, &interrupt, 0);
+    assert_true(cpu_at(1)->kicked);
+    assert_int_equal(vlapic_take_signals(other), VLAPIC_STARTUP | 0x41);
+    interrupt.kind = INTERRUPT_INIT;
+    vm_deliver(&vm, &interrupt, 0);
+    assert_int_equal(vlapic_take_signals(other), VLAPIC_INIT);
+    interrupt.kind = INTERRUPT_NMI;
+    vm_deliver(&vm, &interrupt, 0);
+    assert_int_equal(vlapic_take_signals(other), VLAPIC_NMI);
+    assert_int_equal(vlapic_take_signals(&vm.vcpus[0]->vmx.apic), 0);
+    assert_int_equal(fakes.posts, 0);
+    assert_int_equal(run_to_the_end(), VM_END_POWERED_OFF);
     assert_int_equal(vm_destroy(&vm), OK);
 }
 
@@ -539,10 +636,12 @@ int main(void)
         TEST(what_cannot_be_is_refused_in_one_line),
         TEST(the_last_line_says_why),
         TEST(broken_rules_are_told_by_name),
-        TEST(what_is_typed_during_the_build_is_kept),
+        TEST(others_go_on_during_the_build),
+        TEST(vcpus_go_where_they_are_pinned_or_where_there_is_room),
         TEST(interrupts_go_to_their_vcpus),
         TEST(an_ordinary_vm_is_built_and_given_back),
         TEST(whatever_fails_nothing_of_a_vm_is_left_behind),
+        TEST(interrupts_and_signals_go_to_the_vcpus_of_a_vm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
