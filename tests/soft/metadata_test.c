@@ -438,6 +438,31 @@ static void reserved_bits_of_an_id_are_refused_and_others_ignored(void **state)
                      TDX_METADATA_FIELD_ID_INCORRECT);
 }
 
+/* The VMCS says the width in the encoding, the id in its size bits; no row hides another. */
+static void a_vmcs_field_has_the_width_of_its_encoding(void **state)
+{
+    (void)state;
+    static const u8 size_codes[] = {1, 3, 2, 3}; /* 16 bits, 64, 32, a register's */
+    struct metadata_context context = context_of(METADATA_VP, METADATA_HOST_DEBUG);
+    u32 fields_found = 0;
+
+    for (u32 i = 0; i < vcpu_fields.count; i++) {
+        const struct metadata_field *field = &vcpu_fields.fields[i];
+        u32 elements = (u32)field->rows * field->fields * field->elements;
+        for (u32 n = 0; n < elements; n++) {
+            struct metadata_place place, wanted = {field, n};
+            u64 id = metadata_place_id(&wanted);
+            assert_true(metadata_place_find(&context, id, &place));
+            assert_true(place.field == field && place.element == n);
+            if (id >> CLASS_SHIFT)
+                continue;
+            assert_int_equal(id >> 32 & 3, size_codes[id >> 13 & 3]);
+            fields_found++;
+        }
+    }
+    assert_true(fields_found > 100);
+}
+
 static void next_keeps_ignored_bits_within_a_row(void **state)
 {
     (void)state;
@@ -678,6 +703,7 @@ int main(void)
         TEST(nothing_of_the_module_can_be_written),
         TEST(a_debug_td_hides_nothing_more),
         TEST(reserved_bits_of_an_id_are_refused_and_others_ignored),
+        TEST(a_vmcs_field_has_the_width_of_its_encoding),
         TEST(next_keeps_ignored_bits_within_a_row),
         TEST(an_l2_vm_brings_its_root),
         TEST(control_registers_keep_the_modules_bits),
