@@ -152,6 +152,7 @@ static void guest_run(struct run *run)
         zero_step_enter(run);
         bool entered = seam_run_guest(run->vcpu);
         zero_step_leave(run);
+        interrupts_collect(run->vcpu);
         if (entered)
             outcome = exit_handle(run);
         else

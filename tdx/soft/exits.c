@@ -126,8 +126,8 @@ static enum outcome handle_nmi_window(struct run *run)
     return OUTCOME_RESUME;
 }
 
-/* interrupts_prepare shows the guest its request. */
-static enum outcome handle_interrupt_window(struct run *run)
+/* The guest can take an interrupt, or is done with one: interrupts_prepare looks again. */
+static enum outcome handle_interrupts_change(struct run *run)
 {
     (void)run;
     return OUTCOME_RESUME;
@@ -265,7 +265,7 @@ static enum outcome (*const handlers[EXIT_REASON_LIMIT])(struct run *run) = {
     [EXIT_TRIPLE_FAULT] = handle_triple_fault,
     [EXIT_INIT] = handle_by_vmm,
     [EXIT_SMI] = handle_by_vmm,
-    [EXIT_INTERRUPT_WINDOW] = handle_interrupt_window,
+    [EXIT_INTERRUPT_WINDOW] = handle_interrupts_change,
     [EXIT_NMI_WINDOW] = handle_nmi_window,
     [EXIT_TASK_SWITCH] = handle_by_vmm,
     [EXIT_CPUID] = cpuid_handle,
@@ -290,6 +290,7 @@ static enum outcome (*const handlers[EXIT_REASON_LIMIT])(struct run *run) = {
     [EXIT_WRMSR] = msr_write_handle,
     [EXIT_MWAIT] = handle_as_ve,
     [EXIT_MONITOR] = handle_as_ve,
+    [EXIT_VIRTUALIZED_EOI] = handle_interrupts_change,
     [EXIT_EPT_VIOLATION] = ept_violation_handle,
     [EXIT_EPT_MISCONFIGURATION] = ept_misconfiguration_handle,
     [EXIT_INVEPT] = handle_as_undefined,

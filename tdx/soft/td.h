@@ -164,6 +164,8 @@ struct tdvps {
     u64 posted_descriptor; /* physical address; ~0: not set */
     u16 posted_vector;     /* 0xffff: not set */
     bool posted_enabled;
+    u32 requests[8]; /* virtual interrupts that the processor is not shown yet */
+    bool eoi_exits;  /* the processor says when one is over */
     u64 shared_eptp; /* the TD's page of zeros until the VMM gives one */
     /* Zero-step filter: private EPT violations in a row, and the last of their pages. */
     u32 fault_count;

@@ -205,6 +205,14 @@ static void msr_rules_hold_at_exits(void **state)
     assert_int_equal(configure(0, (struct cpuid_values){0, 0, 1u << 24, 0}, &where), 0);
     writes_msr(0x6e0, 1);
     assert_int_equal(injected(), VE_INJECTED);
+    /* A self-IPI is a request, which the guest's IRR shows. */
+    writes_msr(0x83f, 0x51);
+    assert_int_equal(interrupts_irr(run.vcpu, 2), 1u << 17);
+    run.vcpu->gpr[GPR_RCX] = 0x822;
+    assert_int_equal(exits(EXIT_RDMSR), OUTCOME_RESUME);
+    assert_int_equal(run.vcpu->gpr[GPR_RAX], 1u << 17);
+    writes_msr(0x83f, 0x151);
+    assert_int_equal(injected(), GP_INJECTED);
 }
 
 static void writes_cr(u32 number, u64 value)
@@ -325,12 +333,11 @@ static void the_timer_finds_an_interrupt_that_caused_no_exit(void **state)
     assert_int_not_equal(vmcs[VMCS_PREEMPTION_TIMER], 0);
 }
 
-static void posted_requests_reach_the_virtual_apic(void **state)
+static void posted_requests_are_the_vcpu_s(void **state)
 {
     (void)state;
     u64 descriptor = HOST_MEMORY_START + 40 * PAGE_BYTES;
     u32 *posted = seam_page(descriptor);
-    const u32 *apic = seam_page(run.vcpu->pages[2]);
 
     run.vcpu->posted_enabled = true;
     run.vcpu->posted_descriptor = descriptor;
@@ -342,42 +349,73 @@ static void posted_requests_reach_the_virtual_apic(void **state)
     posted[8] = 1;
     interrupts_take_posted(run.vcpu);
     assert_int_equal(posted[1] | posted[2] | posted[8], 0);
-    assert_int_equal(apic[(0x200 + 0x10 * 2) / 4], 1u << 1);
-    assert_int_equal(apic[(0x200 + 0x10 * 1) / 4], 1u << 3);
+    assert_int_equal(interrupts_irr(run.vcpu, 1), 1u << 3);
+    assert_int_equal(interrupts_irr(run.vcpu, 2), 1u << 1);
     assert_true(interrupts_is_deliverable(run.vcpu));
 }
 
-/* What the next entry shows the guest of a request for vector 0x41: RVI, and the window. */
-static void request_is_shown(bool shown)
+static u32 *irr(u32 word)
+{
+    return (u32 *)((u8 *)seam_page(run.vcpu->pages[2]) + 0x200 + 0x10 * word);
+}
+
+/*
+ * What the next entry shows the processor of requests for vectors 0x41 and 0x23, and the exits that
+ * are asked for; then the guest comes back without having taken it.
+ */
+static void request_is_shown(bool shown, bool window, bool eoi_exits)
 {
     interrupts_prepare(run.vcpu);
     assert_int_equal(vmcs[VMCS_GUEST_INTR_STATUS], shown ? 0x3141 : 0x3100);
-    u64 window = vmcs[VMCS_PROC_CONTROLS] & PROC_INTERRUPT_WINDOW;
-    assert_int_equal(window, shown ? 0 : PROC_INTERRUPT_WINDOW);
+    assert_int_equal(*irr(2), shown ? 1u << 1 : 0);
+    assert_int_equal(*irr(1), 0); /* never a second one */
+    assert_int_equal(vmcs[VMCS_PROC_CONTROLS] & PROC_INTERRUPT_WINDOW,
+                     window ? PROC_INTERRUPT_WINDOW : 0);
+    for (u32 field = VMCS_EOI_EXIT_BITMAP0; field <= VMCS_EOI_EXIT_BITMAP3; field += 2)
+        assert_true(vmcs[field] == (eoi_exits ? ~0ull : 0));
+    interrupts_collect(run.vcpu);
+    assert_int_equal(vmcs[VMCS_GUEST_INTR_STATUS], 0x3100);
+    assert_int_equal(*irr(2), 0);
+    assert_int_equal(interrupts_irr(run.vcpu, 2), 1u << 1);
 }
 
 static void a_request_is_shown_where_the_guest_can_take_it(void **state)
 {
     (void)state;
-    u32 *apic = seam_page(run.vcpu->pages[2]);
-    vmcs[VMCS_GUEST_INTR_STATUS] = 0x3130;
+    u32 *priority = (u32 *)((u8 *)seam_page(run.vcpu->pages[2]) + 0xa0);
+    vmcs[VMCS_GUEST_INTR_STATUS] = 0x3100;
     interrupts_prepare(run.vcpu); /* none */
-    assert_int_equal(vmcs[VMCS_GUEST_INTR_STATUS], 0x3100);
     assert_int_equal(vmcs[VMCS_PROC_CONTROLS] & PROC_INTERRUPT_WINDOW, 0);
 
-    apic[(0x200 + 0x10 * 2) / 4] = 1u << 1;
+    interrupts_request(run.vcpu, 15); /* none */
+    interrupts_request(run.vcpu, 0x41);
+    interrupts_request(run.vcpu, 0x23);
     vmcs[VMCS_GUEST_RFLAGS] = 0;
-    request_is_shown(false);
+    request_is_shown(false, true, false);
     assert_int_equal(exits(EXIT_INTERRUPT_WINDOW), OUTCOME_RESUME);
     vmcs[VMCS_GUEST_RFLAGS] = RFLAGS_IF;
-    request_is_shown(true);
+    request_is_shown(true, false, false);
     vmcs[VMCS_GUEST_INTERRUPTIBILITY] = 1; /* behind STI */
-    request_is_shown(false);
+    request_is_shown(false, true, false);
     vmcs[VMCS_GUEST_INTERRUPTIBILITY] = 0;
     event_exception(VECTOR_VE);
-    request_is_shown(false);
+    request_is_shown(false, true, false);
     vmcs[VMCS_ENTRY_INTR_INFO] = 0;
-    request_is_shown(true);
+    *priority = 0x40; /* one of its class is in service: its end is what there is to wait for */
+    assert_false(interrupts_is_deliverable(run.vcpu));
+    request_is_shown(false, false, true);
+    assert_int_equal(exits(EXIT_VIRTUALIZED_EOI), OUTCOME_RESUME);
+    *priority = 0x30;
+    request_is_shown(true, false, false);
+    /* The guest takes it: the processor clears its bit, and the next is shown. */
+    interrupts_prepare(run.vcpu);
+    *irr(2) = 0;
+    vmcs[VMCS_GUEST_INTR_STATUS] = 0x4100;
+    *priority = 0;
+    interrupts_collect(run.vcpu);
+    interrupts_prepare(run.vcpu);
+    assert_int_equal(vmcs[VMCS_GUEST_INTR_STATUS], 0x4123);
+    assert_int_equal(interrupts_irr(run.vcpu, 2), 0);
 }
 
 static enum outcome violates(u64 address, u64 qualification)
@@ -518,7 +556,7 @@ int main(void)
         T(xsetbv_takes_what_xfam_has),
         T(an_interrupt_exits_but_a_notification_does_not),
         T(the_timer_finds_an_interrupt_that_caused_no_exit),
-        T(posted_requests_reach_the_virtual_apic),
+        T(posted_requests_are_the_vcpu_s),
         T(a_request_is_shown_where_the_guest_can_take_it),
         T(a_missing_private_page_exits_with_its_address),
         T(mmio_is_the_guests_unless_the_vmm_suppresses_it),
