@@ -82,20 +82,19 @@ u64 vmcs_cr0_mask(void)
     return CR0_PE | CR0_NE | CR0_NW | CR0_CD | ~CR0_DEFINED | fixed0 | (CR0_DEFINED & ~fixed1);
 }
 
+u64 vmcs_cr4_refused(const struct tdcs *tdcs)
+{
+    return CR4_KEY_LOCKER | (tdcs->xfam & XFAM_PKRU ? 0 : CR4_PKE) |
+           ((tdcs->xfam & XFAM_CET) == XFAM_CET ? 0 : CR4_CET) |
+           (tdcs->xfam & XFAM_ULI ? 0 : CR4_UINTR) |
+           (tdcs->attributes & TD_ATTRIBUTE_PKS ? 0 : CR4_PKS);
+}
+
 u64 vmcs_cr4_mask(const struct tdcs *tdcs)
 {
     u64 mask = CR4_MCE | CR4_LA57 | CR4_VMXE | CR4_SMXE | CR4_BIT_15 | CR4_ABOVE_25;
-    mask |= CR4_KEY_LOCKER;
     mask |= processor_msr_read(MSR_VMX_CR4_FIXED0) | ~processor_msr_read(MSR_VMX_CR4_FIXED1);
-    if (!(tdcs->xfam & XFAM_PKRU))
-        mask |= CR4_PKE;
-    if (!(tdcs->xfam & XFAM_CET))
-        mask |= CR4_CET;
-    if (!(tdcs->xfam & XFAM_ULI))
-        mask |= CR4_UINTR;
-    if (!(tdcs->attributes & TD_ATTRIBUTE_PKS))
-        mask |= CR4_PKS;
-    return mask;
+    return mask | vmcs_cr4_refused(tdcs);
 }
 
 #define SEGMENT_CODE_32 0xc09b

@@ -215,19 +215,84 @@ static void msr_rules_hold_at_exits(void **state)
     assert_int_equal(injected(), GP_INJECTED);
 }
 
-static void cr4_without_mce_is_a_ve_and_with_vmxe_a_gp(void **state)
+static void writes_cr(u32 number, u64 value)
+{
+    vmcs[VMCS_ENTRY_INTR_INFO] = 0;
+    run.vcpu->ve.valid = 0;
+    vmcs[VMCS_EXIT_QUALIFICATION] = number | GPR_RBX << 8;
+    run.vcpu->gpr[GPR_RBX] = value;
+    assert_int_equal(exits(EXIT_CR_ACCESS), OUTCOME_RESUME);
+}
+
+static void a_write_to_cr4_is_a_ve_and_of_a_feature_that_the_td_has_not_a_gp(void **state)
 {
     (void)state;
-    vmcs[VMCS_EXIT_QUALIFICATION] = 4 | GPR_RBX << 8;
-    vmcs[VMCS_CR4_SHADOW] = CR4_MCE;
     vmcs[VMCS_GUEST_CR4] = CR4_MCE | CR4_VMXE;
-    run.vcpu->gpr[GPR_RBX] = CR4_PAE;
-    assert_int_equal(exits(EXIT_CR_ACCESS), OUTCOME_RESUME);
+    writes_cr(4, CR4_PAE);
     assert_int_equal(injected(), VE_INJECTED);
-    run.vcpu->gpr[GPR_RBX] = CR4_MCE | CR4_VMXE;
-    assert_int_equal(exits(EXIT_CR_ACCESS), OUTCOME_RESUME);
+    writes_cr(4, CR4_MCE | CR4_VMXE);
+    assert_int_equal(injected(), VE_INJECTED);
+    writes_cr(4, CR4_MCE | 1ull << 22);
     assert_int_equal(injected(), GP_INJECTED);
+    run.tdcs->xfam |= 1 << 9;
+    writes_cr(4, 1ull << 22);
+    assert_int_equal(injected(), VE_INJECTED);
+    writes_cr(4, CR4_MCE | 1ull << 23);
+    assert_int_equal(injected(), GP_INJECTED);
+    /* Control-flow enforcement wants CR0.WP. */
+    run.tdcs->xfam |= 3 << 11;
+    vmcs[VMCS_GUEST_CR0] = 0;
+    writes_cr(4, CR4_MCE | 1ull << 23);
+    assert_int_equal(injected(), GP_INJECTED);
+    vmcs[VMCS_GUEST_CR0] = CR0_WP;
+    writes_cr(4, CR4_MCE | 1ull << 23);
+    assert_int_equal(injected(), VE_INJECTED);
+    writes_cr(4, CR4_MCE | 1ull << 25);
+    assert_int_equal(injected(), GP_INJECTED);
+    run.tdcs->xfam |= 1 << 14;
+    writes_cr(4, CR4_MCE | 1ull << 25);
+    assert_int_equal(injected(), VE_INJECTED);
     assert_int_equal(vmcs[VMCS_GUEST_CR4], CR4_MCE | CR4_VMXE);
+}
+
+static void a_write_to_cr0_keeps_what_is_the_modules(void **state)
+{
+    (void)state;
+    u64 running = CR0_PE | CR0_NE | CR0_WP | CR0_PG;
+    vmcs[VMCS_GUEST_CR0] = running;
+    writes_cr(0, CR0_PG | CR0_NE);
+    assert_int_equal(injected(), GP_INJECTED);
+    writes_cr(0, CR0_NE);
+    assert_int_equal(injected(), VE_INJECTED);
+    writes_cr(0, running | CR0_CD);
+    assert_int_equal(injected(), VE_INJECTED);
+    writes_cr(0, running & ~CR0_NE);
+    assert_int_equal(injected(), VE_INJECTED);
+    vmcs[VMCS_GUEST_CR4] = 1ull << 23;
+    writes_cr(0, running & ~CR0_WP);
+    assert_int_equal(injected(), GP_INJECTED);
+    assert_int_equal(vmcs[VMCS_GUEST_CR0], running);
+    writes_cr(0, running | CR0_TS | 1 << 6);
+    assert_int_equal(injected(), 0);
+    assert_int_equal(vmcs[VMCS_GUEST_CR0], running | CR0_TS);
+    vmcs[VMCS_EXIT_QUALIFICATION] = 3 << 4 | (u64)(CR0_MP | CR0_NE) << 16;
+    assert_int_equal(exits(EXIT_CR_ACCESS), OUTCOME_RESUME);
+    assert_int_equal(vmcs[VMCS_GUEST_CR0], running | CR0_MP);
+}
+
+static void what_is_unforeseen_ends_a_td_unless_it_is_debugged(void **state)
+{
+    (void)state;
+    run.tdcs->attributes = TD_ATTRIBUTE_DEBUG;
+    assert_int_equal(exits(EXIT_MONITOR_TRAP), OUTCOME_EXIT);
+    assert_int_equal(run.regs->gpr[GPR_RAX], EXIT_MONITOR_TRAP);
+    assert_false(run.td.tdr->fatal);
+    vmcs[VMCS_EXIT_QUALIFICATION] = 0;
+    assert_int_equal(exits(EXIT_NOTIFY), OUTCOME_EXIT);
+    assert_int_equal(run.regs->gpr[GPR_RAX], EXIT_NOTIFY);
+    vmcs[VMCS_EXIT_QUALIFICATION] = 1;
+    assert_int_equal(exits(EXIT_NOTIFY), OUTCOME_EXIT);
+    assert_int_equal(run.regs->gpr[GPR_RAX] >> 32, TDX_NON_RECOVERABLE_TD);
 }
 
 static void xsetbv_takes_what_xfam_has(void **state)
@@ -485,7 +550,9 @@ int main(void)
         T(cpuid_configuration_outside_its_masks_is_refused),
         T(msr_bitmap_passes_what_the_table_passes),
         T(msr_rules_hold_at_exits),
-        T(cr4_without_mce_is_a_ve_and_with_vmxe_a_gp),
+        T(a_write_to_cr4_is_a_ve_and_of_a_feature_that_the_td_has_not_a_gp),
+        T(a_write_to_cr0_keeps_what_is_the_modules),
+        T(what_is_unforeseen_ends_a_td_unless_it_is_debugged),
         T(xsetbv_takes_what_xfam_has),
         T(an_interrupt_exits_but_a_notification_does_not),
         T(the_timer_finds_an_interrupt_that_caused_no_exit),
