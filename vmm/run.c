@@ -209,11 +209,11 @@ u64 vcpu_wake_tsc(struct vcpu *vcpu)
 }
 
 /* The end of a guest that did what it must not; `what` says it. */
-static void end_for_access(struct vcpu *vcpu, const struct td_exit *exit, enum vm_end end)
+static void end_for_access(struct vcpu *vcpu, gpa_t address, u64 qualification, enum vm_end end)
 {
     log_line("guest %s: vCPU %u %s: GPA %#llx, qualification %#llx", vcpu->vm->config->name,
-             vcpu->index, vm_end_text(end), (unsigned long long)exit->address.raw,
-             (unsigned long long)exit->qualification);
+             vcpu->index, vm_end_text(end), (unsigned long long)address.raw,
+             (unsigned long long)qualification);
     vm_end(vcpu->vm, end);
 }
 
@@ -224,31 +224,62 @@ static enum fault_kind fault_kind(const struct td_exit *exit)
     return exit->accept_level == LEVEL_2M ? FAULT_ACCEPT_2M : FAULT_ACCEPT_4K;
 }
 
+static void end_for_fault(struct vcpu *vcpu, enum error e)
+{
+    end_for_access(vcpu, vcpu->fault.address, vcpu->fault.qualification,
+                   e == ERR_RANGE       ? VM_END_BAD_ACCESS
+                   : e == ERR_NO_MEMORY ? VM_END_NO_MEMORY
+                                        : VM_END_REFUSED);
+}
+
+/*
+ * A fault that met another change is tried again here: a guest that is entered for nothing, over
+ * and over, looks to the module like one that is single-stepped, and is not entered any more.
+ */
+static void fault_retry(struct vcpu *vcpu)
+{
+    struct vcpu_fault *fault = &vcpu->fault;
+    const _Atomic bool *kicked = &cpu_this()->kicked;
+    while (fault->waits && !vm_has_ended(vcpu->vm) && !atomic_load(kicked) &&
+           !schedule_must_yield(tsc_read())) {
+        flush_if_wanted(vcpu);
+        interrupts_window();
+        enum error e = memory_fault(vcpu, gpa_to_gfn(fault->address), fault->kind);
+        fault->waits = e == ERR_BUSY;
+        if (e && !fault->waits)
+            end_for_fault(vcpu, e);
+    }
+}
+
+__attribute__((noinline)) static void serve_failed_fault(struct vcpu *vcpu,
+                                                         const struct td_exit *exit, enum error e)
+{
+    vcpu->fault = (struct vcpu_fault){
+        .waits = e == ERR_BUSY,
+        .address = exit->address,
+        .qualification = exit->qualification,
+        .kind = fault_kind(exit),
+    };
+    if (vcpu->fault.waits)
+        fault_retry(vcpu);
+    else
+        end_for_fault(vcpu, e);
+}
+
 static void serve_ept_violation(struct vcpu *vcpu, const struct td_exit *exit)
 {
     struct vm *vm = vcpu->vm;
     if (exit->detail == TD_EXIT_DETAIL_PENDING_EPT_VIOLATION) {
-        end_for_access(vcpu, exit, VM_END_UNACCEPTED_ACCESS);
+        end_for_access(vcpu, exit->address, exit->qualification, VM_END_UNACCEPTED_ACCESS);
         return;
     }
     if (exit->address.raw & vm->shared_bit.raw) {
-        end_for_access(vcpu, exit, VM_END_BAD_ACCESS);
+        end_for_access(vcpu, exit->address, exit->qualification, VM_END_BAD_ACCESS);
         return;
     }
-    switch (memory_fault(vcpu, gpa_to_gfn(exit->address), fault_kind(exit))) {
-    case OK:
-    case ERR_BUSY: /* the guest faults again; whatever waits is served first */
-        return;
-    case ERR_RANGE:
-        end_for_access(vcpu, exit, VM_END_BAD_ACCESS);
-        return;
-    case ERR_NO_MEMORY:
-        end_for_access(vcpu, exit, VM_END_NO_MEMORY);
-        return;
-    default:
-        end_for_access(vcpu, exit, VM_END_REFUSED);
-        return;
-    }
+    enum error e = memory_fault(vcpu, gpa_to_gfn(exit->address), fault_kind(exit));
+    if (e)
+        serve_failed_fault(vcpu, exit, e);
 }
 
 static void end_for_module(struct vcpu *vcpu, const struct td_exit *exit, enum vm_end end)
@@ -336,6 +367,8 @@ static void serve_nmi(struct vcpu *vcpu)
 static void td_vcpu_run(struct vcpu *vcpu)
 {
     serve_nmi(vcpu);
+    if (vcpu->fault.waits)
+        fault_retry(vcpu);
     const _Atomic bool *kicked = &cpu_this()->kicked;
     vcpu->due_tsc = 0;
     while (slice_goes_on(vcpu, kicked)) {

@@ -49,6 +49,12 @@ struct vcpu {
         VCPU_HALT,                    /* until an interrupt */
         VCPU_HALT_INTERRUPTS_BLOCKED, /* until an NMI */
     } wish;
+    struct vcpu_fault {
+        bool waits; /* to be resolved before the next entry */
+        gpa_t address;
+        u64 qualification;
+        enum fault_kind kind;
+    } fault; /* that met another change */
     _Atomic bool halted, running; /* running: within a slice */
     _Atomic bool nmi_wanted;      /* sent, and not handed to the module yet */
     _Atomic bool flush_wanted;    /* translations of shared memory are stale */

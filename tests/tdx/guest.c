@@ -2,10 +2,12 @@
 #include "tests/tdx/guest.h"
 
 #include "boot/x86.h"
+#include "tdx/soft/seam.h"
 #include "tdx/soft/td.h"
 #include "tests/host/machine.h"
 
 #define TIMER_VECTOR 0x20
+#define TDCALL_BYTES 4
 
 bool guest_translate(u64 eptp, u64 address, struct translation *translation)
 {
@@ -59,9 +61,11 @@ static void accept_play(struct tdvps *vcpu, struct guest_exit *exit)
     guest_interrupted(exit);
 }
 
+/* Elsewhere in its code, the guest is interrupted. */
 static void interrupt_play(struct tdvps *vcpu, struct guest_exit *exit)
 {
     (void)vcpu;
+    seam_vmcs_write(VMCS_GUEST_RIP, seam_vmcs_read(VMCS_GUEST_RIP) + TDCALL_BYTES);
     guest_interrupted(exit);
 }
 
@@ -74,7 +78,7 @@ bool guest_accept(struct td_vcpu *vcpu, gfn_t frame, enum level level, u64 *stat
     soft_module_guest = accept_play;
     td_vcpu_enter(vcpu, exit);
     soft_module_guest = interrupt_play;
-    /* Many faults in a row would be an attack: with an interrupt in between they are not. */
+    /* Many faults at one instruction would be an attack: this one the guest gives up. */
     if (!accepting.is_answered) {
         struct td_exit ignored;
         td_vcpu_enter(vcpu, &ignored);
