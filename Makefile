@@ -262,8 +262,8 @@ bench:  ## measure in Bochs: a table, build/bench.json; fails where a goal is mi
 	@$(PYTHON) tests/emulator/bench.py --strict $(STRICT)
 
 .PHONY: check lint model mutants reproducible clean guests
-guests: $(GUESTS)  ## the small guests of the emulator cases
-check:  ## lint, host tests, the model and emulator cases; the last line is "N passed, N failed"
+guests: $(GUESTS)  ## what the emulator cases need besides the image
+check:  ## lint, host tests, traces, the model and emulator cases; the last line is "N passed, N failed"
 	@.ci/packages
 	@$(PYTHON) tests/check.py
 model:  ## check the Spin model of the mirror, its states and its mutants

@@ -132,6 +132,8 @@ enum pamt_type {
 /* Bits of TDX_FEATURES0. */
 #define TDX_FEATURE_NO_RBP_MOD (1ull << 18)
 #define TDX_FEATURE_TOPOLOGY_ENUM (1ull << 20)
+#define TDX_FEATURE_CPUID2_VIRT (1ull << 29)
+#define TDX_FEATURE_VE_REDUCTION (1ull << 30)
 #define TDX_FEATURE_DYNAMIC_PAMT (1ull << 36)
 
 /* VP.ENTER, extended exit qualification (RDX bits 3:0). */

@@ -3,6 +3,7 @@
 
 #include "boot/x86.h"
 #include "tdx/soft/processor.h"
+#include "tdx/soft/system.h"
 
 #define VALUES(...) \
     {               \
@@ -19,8 +20,6 @@ static const struct leaf_rule {
 };
 _Static_assert(ARRAY_LENGTH(rules) <= CPUID_TABLE_MAX, "a TD's CPUID table has fewer rows");
 
-#define CPUID_NO_SUBLEAF ~0u
-
 /* In the order of TD_PARAMS.CPUID_VALUES. */
 static const struct cpuid_config {
     u32 leaf, subleaf; /* CPUID_NO_SUBLEAF where the leaf has none */
@@ -30,6 +29,13 @@ static const struct cpuid_config {
 #include "tdx/soft/cpuid.def"
 #undef CPUID_CONFIG
 };
+
+static const struct cpuid_field metadata_fields[] = {
+#define CPUID_FIELD(leaf, subleaf, raises_ve) {leaf, subleaf, raises_ve},
+#include "tdx/soft/cpuid.def"
+#undef CPUID_FIELD
+};
+_Static_assert(ARRAY_LENGTH(metadata_fields) <= CPUID_FIELD_MAX, "CPUID_VALID has an element each");
 
 #define LEAF_BASIC_MAX 0x23u
 #define LEAF_EXTENDED_FIRST 0x80000000u
@@ -65,6 +71,26 @@ static const struct leaf_rule *rule_find(u32 leaf, u32 subleaf)
             (rules[i].subleaf == subleaf || rules[i].subleaf == CPUID_NO_SUBLEAF))
             return &rules[i];
     return NULL;
+}
+
+u32 cpuid_field_count(void)
+{
+    return ARRAY_LENGTH(metadata_fields);
+}
+
+const struct cpuid_field *cpuid_field(u32 index)
+{
+    return index < ARRAY_LENGTH(metadata_fields) ? &metadata_fields[index] : NULL;
+}
+
+u32 cpuid_field_index(u32 leaf, u32 subleaf)
+{
+    u32 i = 0;
+    while (i < ARRAY_LENGTH(metadata_fields) &&
+           (metadata_fields[i].leaf != leaf || (metadata_fields[i].subleaf != CPUID_NO_SUBLEAF &&
+                                                metadata_fields[i].subleaf != subleaf)))
+        i++;
+    return i;
 }
 
 static bool leaf_is_known(u32 leaf)
@@ -230,10 +256,51 @@ u64 cpuid_table_configure(struct tdcs_measured *measured, const struct td_params
 }
 
 /* What depends on the vCPU and its present state. */
+/*
+ * A newer module leaves these to the VMM, through #VE, until the guest asks for them: the bit of
+ * TD_CTLS, 0 for every other leaf.
+ */
+static u64 leaf_control(u32 leaf)
+{
+    switch (leaf) {
+    case 0xb:
+    case 0x1f:
+        return TD_CTLS_ENUM_TOPOLOGY;
+    case 2:
+        return TD_CTLS_VIRT_CPUID2;
+    case 6:
+    case 9:
+    case 0xc:
+    case 0xf:
+    case 0x10:
+    case 0x16:
+    case 0x17:
+    case 0x1b:
+    case 0x80000002:
+    case 0x80000003:
+    case 0x80000004:
+    case 0x80000005:
+        return TD_CTLS_REDUCE_VE;
+    default:
+        return 0;
+    }
+}
+
+static bool leaf_is_vmms(const struct run *run, u32 leaf)
+{
+    u64 td_ctls = run->tdcs->td_ctls;
+    if (!leaf_is_known(leaf))
+        return !(td_ctls & TD_CTLS_REDUCE_VE);
+    return leaf_control(leaf) & td_ctls_offered() & ~td_ctls;
+}
+
 static void value_patch(const struct run *run, u32 leaf, u32 subleaf, struct cpuid_values *v)
 {
     u64 cr4 = seam_vmcs_read(VMCS_GUEST_CR4);
-    u32 id = run->vcpu->x2apic_id;
+    /* A newer module shows the VMM's id to a guest that asked for topology alone. */
+    bool is_index = feature_is_there(TDX_FEATURE_TOPOLOGY_ENUM) &&
+                    !(run->tdcs->td_ctls & TD_CTLS_ENUM_TOPOLOGY);
+    u32 id = is_index ? run->vcpu->index : run->vcpu->x2apic_id;
 
     if (leaf == 1) {
         v->ebx = (v->ebx & 0x00ffffff) | id << 24;
@@ -243,6 +310,7 @@ static void value_patch(const struct run *run, u32 leaf, u32 subleaf, struct cpu
         if ((v->ecx & ECX7_PKU) && (cr4 & 1ull << 22))
             v->ecx |= ECX7_OSPKE;
     } else if (leaf == 0xb || leaf == 0x1f) {
+        v->ecx = (v->ecx & ~0xffu) | (subleaf & 0xff);
         v->edx = id;
     } else if (leaf == 0xd && subleaf <= 1) {
         /* XCR0 is the guest's now. Subleaf 1 speaks of a form that is not offered. */
@@ -252,12 +320,13 @@ static void value_patch(const struct run *run, u32 leaf, u32 subleaf, struct cpu
     }
 }
 
-static bool ve_is_asked_for(const struct run *run, u32 row)
+static bool ve_is_asked_for(const struct run *run, u32 leaf, u32 subleaf)
 {
     bool user = guest_is_user_mode();
+    u32 index = cpuid_field_index(leaf, subleaf);
     if (user ? run->vcpu->cpuid_ve_user : run->vcpu->cpuid_ve_supervisor)
         return true;
-    return row < CPUID_TABLE_MAX && (run->vcpu->cpuid_control[row] >> user & 1);
+    return run->vcpu->cpuid_control[index] >> user & 1;
 }
 
 enum outcome cpuid_handle(struct run *run)
@@ -269,10 +338,7 @@ enum outcome cpuid_handle(struct run *run)
     if (!hypervisor &&
         (leaf > LEAF_EXTENDED_MAX || (leaf > LEAF_BASIC_MAX && leaf < LEAF_EXTENDED_FIRST)))
         leaf = LEAF_BASIC_MAX;
-    const struct leaf_rule *rule = rule_find(leaf, subleaf);
-    u32 row = rule ? (u32)(rule - rules) : CPUID_TABLE_MAX;
-
-    if (hypervisor || !leaf_is_known(leaf) || ve_is_asked_for(run, row)) {
+    if (hypervisor || leaf_is_vmms(run, leaf) || ve_is_asked_for(run, leaf, subleaf)) {
         struct ve_report report = {.reason = EXIT_CPUID};
         return event_virtualization(run, &report);
     }

@@ -82,6 +82,12 @@ static u64 version_refuse(struct leaf *leaf, u64 number)
     return completion(TDX_OPERAND_INVALID, OPERAND_RAX);
 }
 
+static u32 version_max(const struct leaf_row *row)
+{
+    bool is_newer = row->handler == tdh_vp_init;
+    return is_newer && !feature_is_there(TDX_FEATURE_TOPOLOGY_ENUM) ? 0 : row->version_max;
+}
+
 static u64 serve(struct leaf *leaf, u64 rax)
 {
     u64 number = rax & TDX_LEAF_MASK;
@@ -89,7 +95,7 @@ static u64 serve(struct leaf *leaf, u64 rax)
         return completion(TDX_OPERAND_INVALID, OPERAND_RAX);
     const struct leaf_row *row = number < TDH_LEAF_LIMIT ? &leaf_rows[number] : NULL;
     bool is_there = row && row->handler;
-    if (leaf->version && !(is_there && row->version_max))
+    if (leaf->version && !(is_there && version_max(row)))
         return completion(TDX_OPERAND_INVALID, OPERAND_RAX);
     u32 state = soft_system.state;
     if (state == SYSTEM_SHUTDOWN && number != TDH_SYS_LP_SHUTDOWN)
@@ -100,7 +106,7 @@ static u64 serve(struct leaf *leaf, u64 rax)
         missing_log(number);
         return completion(TDX_OPERAND_INVALID, OPERAND_RAX);
     }
-    if (leaf->version > row->version_max)
+    if (leaf->version > version_max(row))
         return version_refuse(leaf, number);
     leaf->op_states = row->op_states;
     return row->handler(leaf);
@@ -110,7 +116,9 @@ void soft_dispatch(struct tdx_regs *regs)
 {
     struct leaf leaf;
     leaf_begin(&leaf, regs);
+    soft_system.lps_inside++;
     u64 status = serve(&leaf, regs->gpr[GPR_RAX]);
     leaf_unlock_all(&leaf);
+    soft_system.lps_inside--;
     regs->gpr[GPR_RAX] = status;
 }

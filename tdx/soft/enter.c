@@ -2,6 +2,7 @@
 /* TDH.VP.ENTER: into the guest and out of it again. */
 #include "boot/log.h"
 #include "tdx/soft/guest_memory.h"
+#include "tdx/soft/platform_check.h"
 #include "tdx/soft/processor.h"
 #include "tdx/soft/run.h"
 #include "tdx/soft/vcpu.h"
@@ -21,9 +22,12 @@ static u64 operands_check(struct run *run, enum association *association)
     struct leaf *leaf = run->leaf;
     u64 rcx = leaf->regs->gpr[GPR_RCX];
 
+    u64 status = cpuid_limit_check();
+    if (status)
+        return status;
     if (rcx & ~OPERAND_DEFINED)
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
-    u64 status =
+    status =
         vcpu_lock(leaf, rcx & TDX_ADDRESS_MASK, OPERAND_RCX, LOCK_SHARED, &run->vcpu, &run->td);
     if (!status)
         status = td_check_state(leaf, &run->td, LOCK_SHARED);
@@ -41,7 +45,10 @@ static u64 operands_check(struct run *run, enum association *association)
     /* There are no L2 VMs to come from. */
     if (((rcx & OPERAND_HINT) && !run->vcpu->last_exit_was_trap) || (rcx & OPERAND_RESUME_L1))
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
-    return 0;
+    status = tsc_adjust_check();
+    if (!status && (i64)(seam_tsc() - run->vcpu->last_exit_tsc) < 0)
+        status = completion(TDX_TSC_ROLLBACK, 0);
+    return status;
 }
 
 enum zero_step_verdict {
@@ -142,7 +149,11 @@ static void guest_run(struct run *run)
         interrupts_take_posted(run->vcpu);
         event_nmi_prepare(run);
         interrupts_prepare(run->vcpu);
-        if (seam_run_guest(run->vcpu))
+        zero_step_enter(run);
+        bool entered = seam_run_guest(run->vcpu);
+        zero_step_leave(run);
+        interrupts_collect(run->vcpu);
+        if (entered)
             outcome = exit_handle(run);
         else
             outcome = td_exit_fatal(run, TDX_NON_RECOVERABLE_TD,

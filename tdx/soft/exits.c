@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* VM exits of a guest: which are the module's, which become #VE, and which the VMM hears of. */
 #include "boot/log.h"
+#include "boot/msr.h"
 #include "boot/x86.h"
 #include "tdx/soft/cpuid.h"
 #include "tdx/soft/ept_violation.h"
@@ -8,7 +9,6 @@
 #include "tdx/soft/processor.h"
 #include "tdx/soft/run.h"
 #include "tdx/soft/vmcs_init.h"
-#include "tdx/soft/zero_step.h"
 
 #define REASON_BASIC_MASK 0xffffu
 #define REASON_ENTRY_FAILURE (1u << 31)
@@ -126,8 +126,8 @@ static enum outcome handle_nmi_window(struct run *run)
     return OUTCOME_RESUME;
 }
 
-/* interrupts_prepare shows the guest its request. */
-static enum outcome handle_interrupt_window(struct run *run)
+/* The guest can take an interrupt, or is done with one: interrupts_prepare looks again. */
+static enum outcome handle_interrupts_change(struct run *run)
 {
     (void)run;
     return OUTCOME_RESUME;
@@ -137,32 +137,64 @@ static enum outcome handle_interrupt_window(struct run *run)
 #define CR_TYPE_SHIFT 4
 #define CR_TYPE_MASK 3u
 #define CR_TYPE_MOVE_TO 0
+#define CR_TYPE_LMSW 3
+#define CR_LMSW_SHIFT 16
 #define CR_GPR_SHIFT 8
 #define CR_GPR_MASK 0xfu
 
-/* What lies outside the masks never gets here: decide about the masked bits alone. */
+/* Of CR0: 28:19, 17 and 15:6, which a write leaves as they are. */
+#define CR0_IGNORED 0x1ffaffc0ull
+#define CR0_LMSW (CR0_MP | CR0_EM | CR0_TS)
+#define CR4_CET (1ull << 23)
+
+static bool bits_are_native(u64 value, u64 free, u32 fixed0_msr, u32 fixed1_msr)
+{
+    u64 fixed0 = processor_msr_read(fixed0_msr) & ~free;
+    return !(fixed0 & ~value) && !(value & ~processor_msr_read(fixed1_msr));
+}
+
+/* A write exits for bits that are the module's: what no processor takes is #GP, the rest #VE. */
 static enum outcome handle_cr0_write(struct run *run, u64 value)
 {
-    if (value & CR0_CD)
-        return handle_as_ve(run);
-    u64 mask = vmcs_cr0_mask();
-    if ((value ^ seam_vmcs_read(VMCS_CR0_SHADOW)) & mask)
+    bool has_cet = seam_vmcs_read(VMCS_GUEST_CR4) & CR4_CET;
+    if (!bits_are_native(value, CR0_PE | CR0_PG, MSR_VMX_CR0_FIXED0, MSR_VMX_CR0_FIXED1) ||
+        (!(value & CR0_PE) && (value & CR0_PG)) || (has_cet && !(value & CR0_WP)))
         return general_protection();
-    seam_vmcs_write(VMCS_GUEST_CR0, (seam_vmcs_read(VMCS_GUEST_CR0) & mask) | (value & ~mask));
+    if (!(value & CR0_PE) || !(value & CR0_NE) || value & (CR0_NW | CR0_CD))
+        return handle_as_ve(run);
+    u64 kept = seam_vmcs_read(VMCS_GUEST_CR0) & CR0_IGNORED;
+    seam_vmcs_write(VMCS_GUEST_CR0, (value & ~CR0_IGNORED) | kept);
     instruction_skip(seam_vmcs_read(VMCS_EXIT_INSTRUCTION_LEN));
     return OUTCOME_RESUME;
 }
 
 static enum outcome handle_cr4_write(struct run *run, u64 value)
 {
-    if (!(value & CR4_MCE))
-        return handle_as_ve(run);
-    u64 mask = vmcs_cr4_mask(run->tdcs);
-    if ((value ^ seam_vmcs_read(VMCS_CR4_SHADOW)) & mask)
+    bool has_wp = seam_vmcs_read(VMCS_GUEST_CR0) & CR0_WP;
+    if (!bits_are_native(value, CR4_VMXE, MSR_VMX_CR4_FIXED0, MSR_VMX_CR4_FIXED1) ||
+        (value & vmcs_cr4_refused(run->tdcs)) || ((value & CR4_CET) && !has_wp))
         return general_protection();
-    seam_vmcs_write(VMCS_GUEST_CR4, (seam_vmcs_read(VMCS_GUEST_CR4) & mask) | (value & ~mask));
+    return handle_as_ve(run);
+}
+
+/* LMSW exits for the module's bits too, but changes none of them. */
+static enum outcome handle_lmsw(u64 source)
+{
+    u64 cr0 = seam_vmcs_read(VMCS_GUEST_CR0);
+    seam_vmcs_write(VMCS_GUEST_CR0, (cr0 & ~CR0_LMSW) | (source & CR0_LMSW));
     instruction_skip(seam_vmcs_read(VMCS_EXIT_INSTRUCTION_LEN));
     return OUTCOME_RESUME;
+}
+
+/* Of a TD that may be debugged the VMM hears; else it is the end of the TD. */
+static enum outcome handle_unforeseen(struct run *run)
+{
+    u32 reason = (u32)seam_vmcs_read(VMCS_EXIT_REASON);
+    if (run->tdcs->attributes & TD_ATTRIBUTE_DEBUG)
+        return td_exit_asynchronous(run, TDX_SUCCESS, reason);
+    log_line("soft: vCPU %u left its guest for an unforeseen reason: %u (%s)", run->vcpu->index,
+             reason_basic(), exit_reason_name(reason_basic()));
+    return td_exit_fatal(run, TDX_NON_RECOVERABLE_TD, reason);
 }
 
 static enum outcome handle_cr_access(struct run *run)
@@ -172,14 +204,25 @@ static enum outcome handle_cr_access(struct run *run)
     u32 gpr = qualification >> CR_GPR_SHIFT & CR_GPR_MASK;
     u64 value = gpr == GPR_RSP ? seam_vmcs_read(VMCS_GUEST_RSP) : run->vcpu->gpr[gpr];
 
-    /* CLTS touches no masked bit; LMSW exits for what MOV to CR0 would be refused for. */
-    if ((qualification >> CR_TYPE_SHIFT & CR_TYPE_MASK) != CR_TYPE_MOVE_TO)
-        return general_protection();
-    if (number == 0)
-        return handle_cr0_write(run, value);
-    if (number == 4)
-        return handle_cr4_write(run, value);
-    return general_protection();
+    switch (qualification >> CR_TYPE_SHIFT & CR_TYPE_MASK) {
+    case CR_TYPE_MOVE_TO:
+        if (number == 0)
+            return handle_cr0_write(run, value);
+        return number == 4 ? handle_cr4_write(run, value) : handle_unforeseen(run);
+    case CR_TYPE_LMSW:
+        return handle_lmsw(qualification >> CR_LMSW_SHIFT);
+    default:
+        return handle_unforeseen(run);
+    }
+}
+
+#define NOTIFY_CONTEXT_INVALID 1ull
+
+static enum outcome handle_notification(struct run *run)
+{
+    if (seam_vmcs_read(VMCS_EXIT_QUALIFICATION) & NOTIFY_CONTEXT_INVALID)
+        return td_exit_fatal(run, TDX_NON_RECOVERABLE_TD, EXIT_NOTIFY);
+    return handle_by_vmm(run);
 }
 
 #define XCR0_X87 (1ull << 0)
@@ -222,7 +265,7 @@ static enum outcome (*const handlers[EXIT_REASON_LIMIT])(struct run *run) = {
     [EXIT_TRIPLE_FAULT] = handle_triple_fault,
     [EXIT_INIT] = handle_by_vmm,
     [EXIT_SMI] = handle_by_vmm,
-    [EXIT_INTERRUPT_WINDOW] = handle_interrupt_window,
+    [EXIT_INTERRUPT_WINDOW] = handle_interrupts_change,
     [EXIT_NMI_WINDOW] = handle_nmi_window,
     [EXIT_TASK_SWITCH] = handle_by_vmm,
     [EXIT_CPUID] = cpuid_handle,
@@ -247,6 +290,7 @@ static enum outcome (*const handlers[EXIT_REASON_LIMIT])(struct run *run) = {
     [EXIT_WRMSR] = msr_write_handle,
     [EXIT_MWAIT] = handle_as_ve,
     [EXIT_MONITOR] = handle_as_ve,
+    [EXIT_VIRTUALIZED_EOI] = handle_interrupts_change,
     [EXIT_EPT_VIOLATION] = ept_violation_handle,
     [EXIT_EPT_MISCONFIGURATION] = ept_misconfiguration_handle,
     [EXIT_INVEPT] = handle_as_undefined,
@@ -259,7 +303,7 @@ static enum outcome (*const handlers[EXIT_REASON_LIMIT])(struct run *run) = {
     [EXIT_ENCLS] = handle_as_undefined,
     [EXIT_PCONFIG] = handle_as_ve,
     [EXIT_BUS_LOCK] = handle_by_vmm,
-    [EXIT_NOTIFY] = handle_by_vmm,
+    [EXIT_NOTIFY] = handle_notification,
     [EXIT_SEAMCALL] = handle_as_undefined,
     [EXIT_TDCALL] = handle_tdcall,
 };
@@ -269,7 +313,7 @@ enum outcome exit_handle(struct run *run)
     u32 reason = (u32)seam_vmcs_read(VMCS_EXIT_REASON);
     u32 basic = reason & REASON_BASIC_MASK;
 
-    zero_step_exit(run->vcpu);
+    run->vcpu->last_exit_tsc = seam_tsc();
     if (reason & REASON_ENTRY_FAILURE) {
         log_line("soft: entry of vCPU %u failed: exit reason %u (%s), qualification %lx",
                  run->vcpu->index, basic, exit_reason_name(basic),
@@ -279,7 +323,5 @@ enum outcome exit_handle(struct run *run)
     event_recover();
     if (basic < EXIT_REASON_LIMIT && handlers[basic])
         return handlers[basic](run);
-    log_line("soft: vCPU %u left its guest for an unforeseen reason: %u (%s)", run->vcpu->index,
-             basic, exit_reason_name(basic));
-    return td_exit_fatal(run, TDX_NON_RECOVERABLE_TD, reason);
+    return handle_unforeseen(run);
 }

@@ -15,7 +15,6 @@
 
 #define PTE_PRESENT (1ull << 0)
 #define PTE_LARGE (1ull << 7)
-#define POINTER_NONE (~0ull)
 
 u64 gpa_shared_bit(const struct tdcs *tdcs)
 {
@@ -48,7 +47,7 @@ u64 ept_last_entry(u64 eptp, u64 address)
 u64 shared_eptp(const struct run *run)
 {
     u64 root = run->vcpu->shared_eptp & TDX_ADDRESS_MASK;
-    if (!root || (run->vcpu->shared_eptp == POINTER_NONE))
+    if (!root || root == run->td.tdr->tdcx[TDCS_PAGE_ZERO])
         return 0;
     return root | (run->tdcs->eptp & ~TDX_ADDRESS_MASK);
 }

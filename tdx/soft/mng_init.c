@@ -3,6 +3,7 @@
 #include "tdx/soft/objects.h"
 
 #include "boot/string.h"
+#include "tdx/soft/platform_check.h"
 #include "tdx/soft/system.h"
 
 #define EPTP_WRITE_BACK 6ull
@@ -62,7 +63,8 @@ static bool eptp_is_valid(u64 eptp, u64 flags)
 
 static u64 vcpus_check(const struct td *td, const struct td_params *params)
 {
-    if (!params->max_vcpus)
+    if (!params->max_vcpus ||
+        (feature_is_there(TDX_FEATURE_TOPOLOGY_ENUM) && params->max_vcpus > X2APIC_IDS_MAX))
         return completion(TDX_OPERAND_INVALID, OPERAND_MAX_VCPUS);
     if (params->num_l2_vms > L2_VMS_MAX)
         return completion(TDX_OPERAND_INVALID, OPERAND_NUM_L2_VMS);
@@ -88,6 +90,9 @@ static u64 params_check(const struct td *td, const struct td_params *params)
         return completion(TDX_OPERAND_INVALID, OPERAND_EPTP_CONTROLS);
     if (params->tsc_frequency < TDX_TSC_UNITS_MIN || params->tsc_frequency > TDX_TSC_UNITS_MAX)
         return completion(TDX_OPERAND_INVALID, OPERAND_TSC_FREQUENCY);
+    status = tsc_adjust_check();
+    if (status)
+        return status;
     if (!is_zero(params->reserved_42, sizeof params->reserved_42) ||
         params->msr_config_ctls & ~MSR_CONFIG_ARCH_CAPABILITIES ||
         !is_zero(params->reserved_232, sizeof params->reserved_232))
@@ -140,6 +145,7 @@ static void tdcs_fill(const struct td *td, const struct td_params *params)
         tdcs->td_ctls = TD_CTLS_PENDING_VE_DISABLE;
     tdcs->max_vcpus = params->max_vcpus;
     tdcs->num_l2_vms = params->num_l2_vms;
+    tdcs->topology_is_configured = feature_is_there(TDX_FEATURE_TOPOLOGY_ENUM);
     tdcs->eptp = td_sept_root(td) | params->eptp_controls;
     tdcs->arch_capabilities = params->msr_config_ctls & MSR_CONFIG_ARCH_CAPABILITIES
                                   ? params->arch_capabilities_config
@@ -157,7 +163,9 @@ u64 tdh_mng_init(struct leaf *leaf)
     u64 tdr = leaf->regs->gpr[GPR_RCX], address = leaf->regs->gpr[GPR_RDX];
     leaf->regs->gpr[GPR_RCX] = 0;
     struct td td;
-    u64 status = td_lock(leaf, tdr, OPERAND_RCX, LOCK_EXCLUSIVE, &td);
+    u64 status = cpuid_limit_check();
+    if (!status)
+        status = td_lock(leaf, tdr, OPERAND_RCX, LOCK_EXCLUSIVE, &td);
     if (!status)
         status = td_check_state(leaf, &td, LOCK_NONE);
     if (!status)

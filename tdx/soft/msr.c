@@ -128,6 +128,8 @@ void msr_bitmap_build(const struct tdcs *tdcs, void *page)
 static u64 emulated_read(const struct run *run, u32 index)
 {
     switch (index) {
+    case MSR_X2APIC_IRR0 ... MSR_X2APIC_IRR0 + 7:
+        return interrupts_irr(run->vcpu, index - MSR_X2APIC_IRR0);
     case MSR_XAPIC_DISABLE_STATUS:
         return XAPIC_DISABLED;
     case MSR_ARCH_CAPABILITIES:
@@ -177,6 +179,14 @@ static enum msr_rule xss_write(struct run *run, u64 value)
     return EMULATE;
 }
 
+static enum msr_rule self_ipi_write(struct run *run, u64 value)
+{
+    if (value > 0xff)
+        return GP;
+    interrupts_request(run->vcpu, (u8)value);
+    return EMULATE;
+}
+
 static enum msr_rule emulated_write(struct run *run, u32 index, u64 value)
 {
     switch (index) {
@@ -184,6 +194,8 @@ static enum msr_rule emulated_write(struct run *run, u32 index, u64 value)
         return debugctl_write(value);
     case MSR_EFER:
         return efer_write(value);
+    case MSR_X2APIC_SELF_IPI:
+        return self_ipi_write(run, value);
     case MSR_XSS:
         return xss_write(run, value);
     default:

@@ -5,11 +5,6 @@
 #include "boot/string.h"
 #include "tdx/soft/system.h"
 
-#define TDCS_PAGE_DATA 0
-#define TDCS_PAGE_MEASURED 1
-#define TDCS_PAGE_MSR_BITMAPS 2
-#define TDCS_PAGE_SEPT_ROOT 3
-
 static void td_open(u64 address, struct pamt_entry *entry, struct td *td)
 {
     td->address = address;
@@ -52,7 +47,7 @@ struct tdcs_measured *td_measured(const struct td *td)
 
 u64 td_msr_bitmaps_address(const struct td *td)
 {
-    return td->tdr->tdcx[TDCS_PAGE_MSR_BITMAPS];
+    return td->tdr->tdcx[TDCS_PAGE_MSR_BITMAP];
 }
 
 void *td_msr_bitmaps(const struct td *td)
@@ -74,14 +69,20 @@ u64 vcpu_lock(struct leaf *leaf, u64 address, enum tdx_operand operand, enum loc
               struct tdvps **vcpu, struct td *td)
 {
     struct page_operand page = {address, operand, PT_TDVPR, mode};
+    return vcpu_lock_both(leaf, &page, LOCK_SHARED, vcpu, td);
+}
+
+u64 vcpu_lock_both(struct leaf *leaf, const struct page_operand *page, enum lock_mode td_mode,
+                   struct tdvps **vcpu, struct td *td)
+{
     struct pamt_entry *entry;
-    u64 status = page_lock(leaf, &page, &entry);
+    u64 status = page_lock(leaf, page, &entry);
     if (status)
         return status;
-    *vcpu = seam_page(address);
+    *vcpu = seam_page(page->address);
     u64 owner = pamt_owner(entry);
     struct pamt_walk walk;
-    status = pamt_walk(leaf, owner, OPERAND_TDR, LOCK_SHARED, &walk);
+    status = pamt_walk(leaf, owner, OPERAND_TDR, td_mode, &walk);
     if (status)
         return status;
     ASSERT(walk.entry->type == PT_TDR);

@@ -96,7 +96,9 @@ u64 td_sept_root(const struct td *td); /* address of TDCX page 3 */
 /* Takes the TD out of service: every later leaf answers TD_FATAL. */
 void td_make_fatal(const struct td *td);
 
-/* The vCPU by its TDVPR, and the TD that owns it (locked shared). */
+/* The vCPU by its TDVPR, and the TD that owns it, locked shared; or as `td_mode` says. */
+u64 vcpu_lock_both(struct leaf *leaf, const struct page_operand *page, enum lock_mode td_mode,
+                   struct tdvps **vcpu, struct td *td);
 u64 vcpu_lock(struct leaf *leaf, u64 address, enum tdx_operand operand, enum lock_mode mode,
               struct tdvps **vcpu, struct td *td);
 /* A free page becomes one of the TD's (PT_TDVPR or PT_TDCX), counted in CHLDCNT, zeroed. */
@@ -199,10 +201,5 @@ void msr_bitmap_build(const struct tdcs *tdcs, void *page);
  * offer: those that TD_PARAMS sets directly. (It takes those that are merely allowed, too.)
  */
 bool cpuid_config_row(u32 index, u64 *leaf, struct cpuid_values *mask);
-/* Every field of METADATA_VP; as metadata_read, metadata_write and metadata_first. */
-u64 vcpu_field_read(const struct metadata_context *context, u64 field, u64 *value, u64 *next);
-u64 vcpu_field_first(const struct metadata_context *context);
-u64 vcpu_field_write(const struct metadata_context *context, u64 field, u64 value, u64 mask,
-                     u64 *previous);
 
 #endif

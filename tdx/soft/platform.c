@@ -33,6 +33,19 @@ u32 platform_package(void)
     return platform()->lp_package[seam_lp()];
 }
 
+bool feature_is_there(u64 feature)
+{
+    return platform()->newer_features & feature;
+}
+
+u64 td_ctls_offered(void)
+{
+    return TD_CTLS_PENDING_VE_DISABLE |
+           (feature_is_there(TDX_FEATURE_TOPOLOGY_ENUM) ? TD_CTLS_ENUM_TOPOLOGY : 0) |
+           (feature_is_there(TDX_FEATURE_CPUID2_VIRT) ? TD_CTLS_VIRT_CPUID2 : 0) |
+           (feature_is_there(TDX_FEATURE_VE_REDUCTION) ? TD_CTLS_REDUCE_VE : 0);
+}
+
 u64 packages_all(void)
 {
     return (1ull << platform()->package_count) - 1;
@@ -81,6 +94,8 @@ static const char *platform_fault(const struct soft_platform *p)
     if (p->shared_keyids + p->private_keyids > SOFT_KEYIDS_MAX || p->private_keyids < 2 ||
         p->shared_keyids + p->private_keyids > 1u << p->keyid_bits)
         return "number of KeyIDs";
+    if (p->msr_count > SOFT_MSRS_MAX)
+        return "number of MSRs";
     if (p->newer_features & ~SOFT_NEWER_FEATURES)
         return "features of newer modules";
     if (p->cmr_count > TDX_CMR_MAX)

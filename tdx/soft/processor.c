@@ -9,8 +9,6 @@
 #include "tdx/soft/entry.h"
 #include "tdx/soft/td.h"
 
-#define TDVPS_PAGE_XSTATE 3
-
 /* The features whose XSAVE state, in the standard format, ends within one page. */
 #define XFEATURES_IN_PAGE 0x2e7ull
 #define XFEATURE_SSE (1ull << 1)

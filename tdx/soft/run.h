@@ -15,6 +15,7 @@ struct run {
     struct tdcs *tdcs; /* td.tdcs and its second page */
     struct tdcs_measured *measured;
     struct tdx_regs *regs; /* the VMM's: a TD exit writes its image here */
+    u64 entry_rip;         /* zero_step.c: where the guest was when it was entered last */
     u16 xmm_mask;          /* XMM registers that a TDVMCALL exit exposes */
 };
 
@@ -66,11 +67,18 @@ void event_nmi_inject(struct run *run);
 /* interrupts.c: posted interrupts, done in software. */
 void interrupts_take_posted(struct tdvps *vcpu);
 /*
- * Before each entry: the processor may deliver the highest request if the guest can take it right
- * there; otherwise the module asks for an exit as soon as it can. (Bochs delivers a request that
- * is visible at an entry whatever IF says then, and beside an injected event too.)
+ * Before each entry: the processor is shown the highest request, and that one alone, if the guest
+ * can take it right there; otherwise the module asks for an exit as soon as it can. (Bochs delivers
+ * what it is shown at an entry whatever IF says then, beside an injected event too, and later
+ * whatever IF says when an interrupt of the machine arrives.)
  */
 void interrupts_prepare(struct tdvps *vcpu);
+/* After each stay: what the guest did not take is a request again. */
+void interrupts_collect(struct tdvps *vcpu);
+/* A request of the guest's own (self-IPI); vectors below 16 are none. */
+void interrupts_request(struct tdvps *vcpu, u8 vector);
+/* The guest's IRR, 32 vectors at a time. */
+u32 interrupts_irr(const struct tdvps *vcpu, u32 word);
 bool interrupts_is_notification(const struct tdvps *vcpu, u8 vector);
 /* A virtual interrupt of higher priority than the guest's processor priority waits. */
 bool interrupts_is_deliverable(const struct tdvps *vcpu);

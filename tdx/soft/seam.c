@@ -10,7 +10,6 @@
 #include "tdx/soft/entry.h"
 #include "tdx/soft/objects.h"
 
-#define TDVPS_PAGE_VMCS 1
 #define VMCS_REVISION_MASK 0x7fffffffull
 #define CPUID_1_ECX_RDRAND (1u << 30)
 #define RANDOM_TRIES 10

@@ -12,7 +12,17 @@
 
 #define SOFT_PACKAGES_MAX 8
 /* What newer_features may have. */
-#define SOFT_NEWER_FEATURES TDX_FEATURE_DYNAMIC_PAMT
+#define SOFT_NEWER_FEATURES                                                           \
+    (TDX_FEATURE_DYNAMIC_PAMT | TDX_FEATURE_TOPOLOGY_ENUM | TDX_FEATURE_CPUID2_VIRT | \
+     TDX_FEATURE_VE_REDUCTION)
+
+/* An MSR that is not as tdx/soft/platform_msrs.def says: of one processor, or of all. */
+#define SOFT_MSRS_MAX 8
+#define SOFT_ALL_LPS (~0u)
+struct soft_msr {
+    u32 lp, index;
+    u64 value;
+};
 
 /* What the hardware and its BIOS tell a real module. Data: the same on a machine and in replay. */
 struct soft_platform {
@@ -32,7 +42,9 @@ struct soft_platform {
     u64 xfam;                  /* extended state that the processor has: XCR0 and IA32_XSS bits */
     u32 family_model_stepping; /* CPUID(1).EAX */
     u32 wbinvd_blocks;         /* PHYMEM.CACHE.WB works in this many steps */
-    u64 newer_features;        /* of later modules, as in TDX_FEATURES0; 0: just what 1.5.01 has */
+    struct soft_msr msrs[SOFT_MSRS_MAX];
+    u32 msr_count;      /* 0: every MSR is as the module wants it */
+    u64 newer_features; /* of later modules, as in TDX_FEATURES0; 0: just what 1.5.01 has */
     /* The module's own address space and what enters it. */
     hpa_t annex_root;
 };

@@ -3,6 +3,7 @@
 #include "tdx/soft/objects.h"
 
 #include "boot/string.h"
+#include "tdx/soft/platform_check.h"
 #include "tdx/soft/system.h"
 
 /* Pages of a TDMR whose metadata one TDMR.INIT call writes. */
@@ -20,8 +21,10 @@ u64 tdh_sys_init(struct leaf *leaf)
         return completion(TDX_OPERAND_INVALID, OPERAND_RCX);
     if (soft_system.state != SYSTEM_INIT_PENDING)
         return completion(TDX_SYS_INIT_NOT_PENDING, 0);
-    soft_system.state = SYSTEM_INIT_DONE;
-    return 0;
+    u64 status = platform_check();
+    if (!status)
+        soft_system.state = SYSTEM_INIT_DONE;
+    return status;
 }
 
 u64 tdh_sys_lp_init(struct leaf *leaf)
@@ -34,9 +37,12 @@ u64 tdh_sys_lp_init(struct leaf *leaf)
     if (soft_system.state != SYSTEM_INIT_DONE)
         return completion(TDX_SYS_LP_INIT_NOT_PENDING, 0);
     u64 mine = 1ull << seam_lp();
-    if (atomic_fetch_or(&soft_system.lps_initialized, mine) & mine)
+    if (soft_system.lps_initialized & mine)
         return completion(TDX_SYS_LP_INIT_DONE, 0);
-    return 0;
+    u64 status = platform_lp_check();
+    if (!status)
+        atomic_fetch_or(&soft_system.lps_initialized, mine);
+    return status;
 }
 
 u64 tdh_sys_key_config(struct leaf *leaf)
@@ -112,6 +118,10 @@ u64 tdh_sys_shutdown(struct leaf *leaf)
     if (!leaf_lock(leaf, &soft_system.lock, LOCK_EXCLUSIVE))
         return completion(TDX_SYS_BUSY, 0);
     soft_system.state = SYSTEM_SHUTDOWN;
+    if (soft_system.lps_inside > 1) {
+        soft_system.state = SYSTEM_READY;
+        return completion(TDX_SYS_BUSY, 0);
+    }
     return 0;
 }
 

@@ -7,6 +7,7 @@
 
 #define SOFT_TDMRS_MAX 64
 #define SOFT_KEYIDS_MAX 64
+#define SOFT_MSRS_SAMPLED 32
 
 /* Version of the ABI that the module implements. */
 #define SOFT_MAJOR_VERSION 1
@@ -22,7 +23,6 @@
     (TD_CONFIG_GPAW_52 | TD_CONFIG_FLEXIBLE_PENDING_VE | TD_CONFIG_NO_RBP_MOD)
 
 /* TD fields that the module treats by name. */
-#define MD_TD_GPAW 0x1110000000000003ull
 #define MD_TD_HP_LOCK_TIMEOUT 0x9110000300000011ull
 #define MD_TD_TD_CTLS 0x1110000300000017ull
 #define MD_TD_CPUID_VALUES 0x9410000300000000ull
@@ -65,6 +65,8 @@ struct system {
     trylock_t lock;
     _Atomic u32 state;           /* enum system_state */
     _Atomic u64 lps_initialized; /* bit per LP */
+    _Atomic u32 lps_inside;      /* serve a call now, or run a guest in it */
+    u64 msrs[SOFT_MSRS_SAMPLED]; /* at SYS.INIT; as platform_msrs.def orders them */
     u64 packages_with_key;       /* bit per package: the global key is configured */
     struct tdmr tdmrs[SOFT_TDMRS_MAX];
     u32 tdmr_count;
@@ -85,6 +87,10 @@ struct system {
 };
 extern struct system soft_system;
 
+/* platform.c. Of TDX_FEATURES0: a newer module has it, and this platform is to have it. */
+bool feature_is_there(u64 feature);
+/* The bits of TD_CTLS that a guest may set. */
+u64 td_ctls_offered(void);
 u64 packages_all(void);
 u64 lps_all(void);
 bool keyid_is_private(u64 keyid);

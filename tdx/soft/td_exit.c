@@ -3,7 +3,6 @@
 #include "boot/string.h"
 #include "boot/x86.h"
 #include "tdx/soft/run.h"
-#include "tdx/soft/zero_step.h"
 
 /* Bits of an EPT violation's qualification that the VMM may see: access and permissions. */
 #define QUALIFICATION_VISIBLE 0x3full
@@ -30,7 +29,6 @@ enum outcome td_exit_asynchronous(struct run *run, enum tdx_status_code status_c
 {
     u32 basic = reason & 0xffff;
 
-    zero_step_forget(run->vcpu);
     registers_clear(run);
     run->regs->gpr[GPR_RAX] = completion(status_code, reason);
     run->regs->gpr[GPR_RCX] = (u32)seam_vmcs_read(VMCS_EXIT_QUALIFICATION);
@@ -61,7 +59,6 @@ enum outcome td_exit_vmcall(struct run *run)
 {
     u64 mask = run->vcpu->gpr[GPR_RCX];
 
-    zero_step_forget(run->vcpu);
     registers_clear(run);
     for (u32 i = 0; i < GPR_COUNT; i++)
         if (mask >> i & 1)

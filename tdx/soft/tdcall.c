@@ -5,7 +5,6 @@
 
 #include "boot/log.h"
 #include "boot/string.h"
-#include "tdx/soft/zero_step.h"
 
 #define VMCALL_NEVER (1ull << GPR_RAX | 1ull << GPR_RCX | 1ull << GPR_RSP)
 #define VMCALL_DEFINED 0xffffffffull
@@ -157,12 +156,6 @@ static u64 dispatch(struct tdcall *call)
     return leaves[leaf].handler(call);
 }
 
-static void tdcall_skip(struct tdvps *vcpu)
-{
-    instruction_skip(TDCALL_BYTES);
-    zero_step_skip(vcpu, TDCALL_BYTES);
-}
-
 /*
  * The VMM wants what this guest's call needed: the guest hears "busy" and tries again. A VMM that
  * does not come for it in time hears of that.
@@ -198,11 +191,11 @@ enum outcome tdcall_handle(struct run *run)
     case TDCALL_FAULTED:
         return OUTCOME_EXIT;
     case TDCALL_EXITED:
-        tdcall_skip(run->vcpu);
+        instruction_skip(TDCALL_BYTES);
         return td_exit_vmcall(run);
     default:
         run->vcpu->gpr[GPR_RAX] = status;
-        tdcall_skip(run->vcpu);
+        instruction_skip(TDCALL_BYTES);
         return gave_way_too_long(run, &leaf) ? td_exit_trap(run, TDX_HOST_PRIORITY_BUSY_TIMEOUT)
                                              : OUTCOME_RESUME;
     }

@@ -35,8 +35,7 @@ static bool operand_is_valid(const struct run *run, u64 operand, u32 level_max)
            sept_gpa_is_private(run->tdcs, address);
 }
 
-/* The TD exit of a page that is not as the call needs it: the VMM serves it, the call is made
- * again. */
+/* A TD exit: the VMM serves the page, then the guest makes the call again. */
 static u64 entry_fault(struct tdcall *call, const struct sept_walk *walk, enum td_exit_detail type)
 {
     u64 operand = call->gpr[GPR_RCX];

@@ -2,8 +2,9 @@
 /* TDH.VP.*: a vCPU's life outside TDH.VP.ENTER. */
 #include "tdx/soft/vcpu.h"
 
-#include "boot/log.h"
 #include "boot/string.h"
+#include "tdx/soft/metadata.h"
+#include "tdx/soft/platform_check.h"
 #include "tdx/soft/processor.h"
 #include "tdx/soft/vmcs_init.h"
 
@@ -103,12 +104,12 @@ static void registers_init(struct tdvps *vcpu, const struct tdcs *tdcs, u64 init
     processor_state_reset(vcpu);
 }
 
-static void virtual_fields_init(struct tdvps *vcpu)
+static void virtual_fields_init(struct tdvps *vcpu, const struct tdr *tdr)
 {
     vcpu->posted_descriptor = VCPU_POINTER_NONE;
     vcpu->posted_vector = VCPU_NO_VECTOR;
     vcpu->posted_enabled = false;
-    vcpu->shared_eptp = 0;
+    vcpu->shared_eptp = tdr->tdcx[TDCS_PAGE_ZERO];
 }
 
 static u64 index_take(struct tdvps *vcpu, struct tdcs *tdcs)
@@ -122,24 +123,47 @@ static u64 index_take(struct tdvps *vcpu, struct tdcs *tdcs)
     return 0;
 }
 
-static u64 platform_check(void)
+/* Version 1: the x2APIC id is the VMM's choice, but no other vCPU's. The index is taken. */
+static u64 x2apic_id_take(struct tdvps *vcpu, const struct td *td, u64 id)
 {
-    struct vmcs_missing missing;
-    if (vmcs_controls_are_supported(&missing))
-        return 0;
-    log_line("soft: VMX capability MSR %x: the processor lacks controls %x", missing.msr,
-             missing.controls);
-    return completion(TDX_INCORRECT_MSR_VALUE, missing.msr);
+    u32 *ids = seam_page(td->tdr->tdcx[TDCS_PAGE_X2APIC_IDS]);
+    u64 status = id & ~X2APIC_ID_MASK ? completion(TDX_OPERAND_INVALID, OPERAND_R8) : 0;
+    for (u32 i = 0; !status && i < vcpu->index; i++)
+        if (ids[i] == id)
+            status = completion(TDX_X2APIC_ID_NOT_UNIQUE, ids[i]);
+    if (status) {
+        td->tdcs->num_vcpus--;
+        return status;
+    }
+    vcpu->x2apic_id = ids[vcpu->index] = (u32)id;
+    return 0;
+}
+
+static u64 identity_take(struct leaf *leaf, struct tdvps *vcpu, const struct td *td)
+{
+    u64 status = index_take(vcpu, td->tdcs);
+    if (status)
+        return status;
+    if (leaf->version)
+        return x2apic_id_take(vcpu, td, leaf->regs->gpr[GPR_R8]);
+    vcpu->x2apic_id = vcpu->index;
+    td->tdcs->topology_is_configured = false;
+    return tsc_adjust_check(); /* the index is lost then, as on Intel's */
 }
 
 u64 tdh_vp_init(struct leaf *leaf)
 {
     const u64 *gpr = leaf->regs->gpr;
+    const struct page_operand page = {gpr[GPR_RCX], OPERAND_RCX, PT_TDVPR, LOCK_EXCLUSIVE};
     enum association association;
     struct tdvps *vcpu;
     struct td td;
 
-    u64 status = vcpu_lock(leaf, gpr[GPR_RCX], OPERAND_RCX, LOCK_EXCLUSIVE, &vcpu, &td);
+    /* What is of newer modules looks at the TSC first. */
+    u64 status = leaf->version ? tsc_adjust_check() : 0;
+    if (!status)
+        status =
+            vcpu_lock_both(leaf, &page, leaf->version ? LOCK_EXCLUSIVE : LOCK_SHARED, &vcpu, &td);
     if (!status)
         status = td_check_state(leaf, &td, LOCK_SHARED);
     if (status)
@@ -148,21 +172,18 @@ u64 tdh_vp_init(struct leaf *leaf)
         return completion(TDX_TDCX_NUM_INCORRECT, 0);
     if (vcpu->state != VCPU_UNINITIALIZED)
         return completion(TDX_VCPU_STATE_INCORRECT, 0);
-    if (leaf->version && (gpr[GPR_R8] & ~X2APIC_ID_MASK))
-        return completion(TDX_OPERAND_INVALID, OPERAND_R8);
-    status = platform_check();
-    if (!status)
-        status = index_take(vcpu, td.tdcs);
+    status = identity_take(leaf, vcpu, &td);
     if (status)
         return status;
-    vcpu->x2apic_id = leaf->version ? (u32)gpr[GPR_R8] : vcpu->index;
+    vcpu->last_exit_tsc = seam_tsc();
     registers_init(vcpu, td.tdcs, gpr[GPR_RDX]);
-    virtual_fields_init(vcpu);
+    virtual_fields_init(vcpu, td.tdr);
     seam_vmcs_clear(vcpu);
     status = vcpu_associate(vcpu, td.tdcs, &association);
     if (status)
         return status;
     vmcs_init(vcpu, td.tdr, td.tdcs);
+    vcpu_fields_init(vcpu, td.tdr, td.tdcs);
     vcpu->state = VCPU_READY;
     return 0;
 }

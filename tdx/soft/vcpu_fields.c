@@ -1,257 +1,277 @@
 /* SPDX-License-Identifier: MIT */
-/* Metadata of a vCPU: tdx/soft/vcpu_fields.def in action. */
+/* Metadata of a vCPU: values of VMCS and TDVPS fields, and what may be written into them. */
+#include "boot/msr.h"
 #include "boot/string.h"
+#include "boot/x86.h"
+#include "tdx/soft/metadata.h"
+#include "tdx/soft/processor.h"
 #include "tdx/soft/run.h"
 #include "tdx/soft/vcpu.h"
-
-#define ID_CODE_MASK 0xffffffull
-#define ID_CLASS_MASK (1ull << 63 | 0x3full << 56)
-#define ID_CLASS_VMCS 0ull
-/* Must be zero in an id: 31:24, LAST_ELEMENT, LAST_FIELD, and the reserved bits. */
-#define ID_ZERO_MASK \
-    (0xffull << 24 | 0xfull << 34 | 0x1ffull << 38 | 7ull << 47 | 1ull << 55 | 1ull << 62)
-#define ID_NONE (~0ull)
+#include "tdx/soft/vmcs_init.h"
 
 #define VECTOR_LIMIT 256
 #define DESCRIPTOR_ALIGN 64
+#define PAGE_QUADWORDS (PAGE_BYTES / sizeof(u64))
 
-enum source {
-    NOTHING, /* it exists, and nobody may read or write it */
-    ZERO,    /* reads as 0 */
-    VMCS,
-    TDVPS_BYTES,
-    POSTED_VECTOR,
-    POSTED_DESCRIPTOR,
-    SHARED_EPTP,
-    PIN_CONTROLS,
-    STATE_DETAILS,
-    XFAM,
+#define MD_VP_PML_ADDRESS 0x002400030000200eull
+#define MD_VP_PROC_CONTROLS2 0x002400020000401eull
+
+/*
+ * The controls of Intel's module, which its VMM reads: this one has others, as it does in software
+ * what it cannot expect of a processor. Bits that depend on the TD come on top.
+ */
+#define PROC_INITIAL 0x91220088u
+#define PROC2_INITIAL 0x133cb3fau
+#define PROC3_INITIAL 0x80u
+#define PROC3_GPAW (1u << 5)
+#define EXIT_INITIAL 0x1f3c8204u
+#define EXIT_PERF_GLOBAL (1u << 12 | 1u << 30)
+#define ENTRY_INITIAL 0x003ec004u
+#define ENTRY_PERF_GLOBAL (1u << 13)
+#define ENTRY_PKRS (1u << 22)
+#define DEBUGCTL_UNCORE_PMI (1ull << 13)
+
+#define CR3_RESERVED 0xfe7ull /* but PWT and PCD */
+#define CR3_LAM (3ull << 61)
+#define CPUID_FEATURES 7
+#define CPUID_7_1_EAX_LAM (1u << 26)
+
+/* Of XBUFF, quadwords: the header, which the module alone writes, and the one with MXCSR. */
+#define XBUFF_HEADER 64
+#define XBUFF_HEADER_END 72
+#define XBUFF_MXCSR 3
+#define MXCSR_RESERVED 0xffff0000ull
+
+enum last_td_exit {
+    LAST_TD_EXIT_ASYNC = 0,
+    LAST_TD_EXIT_VMCALL = 2,
 };
 
-enum access {
-    H = 1 << 0,
-    D = 1 << 1,
-    W = 1 << 2,
-    V = 1 << 3,
-    G = 1 << 4,
-    X = 1 << 5,
-};
-
-static const struct vp_field {
-    u64 id;
-    u16 elements, step;
-    u16 source;   /* enum source */
-    u16 access;   /* enum access */
-    u32 argument; /* VMCS: encoding; TDVPS_BYTES: offset */
-    u32 bytes;    /* TDVPS_BYTES: of one element */
-} fields[] = {
-#define ARGUMENT_VMCS(argument) argument, 0
-#define ARGUMENT_TDVPS_BYTES(member) \
-    offsetof(struct tdvps, member), sizeof(((struct tdvps *)0)->member)
-#define ARGUMENT_NOTHING(unused) 0, 0
-#define ARGUMENT_ZERO(unused) 0, 0
-#define ARGUMENT_POSTED_VECTOR(unused) 0, 0
-#define ARGUMENT_POSTED_DESCRIPTOR(unused) 0, 0
-#define ARGUMENT_SHARED_EPTP(unused) 0, 0
-#define ARGUMENT_PIN_CONTROLS(unused) 0, 0
-#define ARGUMENT_STATE_DETAILS(unused) 0, 0
-#define ARGUMENT_XFAM(unused) 0, 0
-#define VP_FIELD(id, elements, step, source, argument, access) \
-    {id, elements, step, source, access, ARGUMENT_##source(argument)},
-#include "tdx/soft/vcpu_fields.def"
+static const struct metadata_field fields[] = {
+#define MEMBER_NONE(name, unused) .source = FROM_NONE
+#define MEMBER_KEPT(name, initial) METADATA_MEMBER(FROM_TDVPS, tdvps, kept.name[0])
+#define MEMBER_VMCS(name, unused) .source = FROM_VMCS
+#define MEMBER_TDVPS(name, member) METADATA_MEMBER(FROM_TDVPS, tdvps, member)
+#define MEMBER_TDVPS_FIRST(name, member) METADATA_MEMBER(FROM_TDVPS_FIRST, tdvps, member)
+#define MEMBER_TDVPS_PAGE(name, page) .source = FROM_TDVPS_PAGE, .offset = (page)
+#define MEMBER_PIN_CONTROLS(name, unused) .source = FROM_PIN_CONTROLS
+#define MEMBER_STATE_DETAILS(name, unused) .source = FROM_STATE_DETAILS
+#define MEMBER_LAST_TD_EXIT(name, unused) .source = FROM_LAST_TD_EXIT
+#define VP_FIELD(name, id, rows, fields_, elements, access, source_, argument) \
+    METADATA_ROW(id, rows, fields_, elements, access, MEMBER_##source_(name, argument))
+#include "tdx/soft/metadata.def"
 #undef VP_FIELD
 };
+const struct metadata_table vcpu_fields = {fields, ARRAY_LENGTH(fields)};
 
-struct place {
-    const struct vp_field *field;
-    u32 element;
-};
-
-static bool place_find(u64 id, struct place *place)
+static u64 proc_controls_initial(const struct tdcs *tdcs)
 {
-    if (id & ID_ZERO_MASK)
-        return false;
-    for (u32 i = 0; i < ARRAY_LENGTH(fields); i++) {
-        u64 distance = (id & ID_CODE_MASK) - (fields[i].id & ID_CODE_MASK);
-        if ((id ^ fields[i].id) & ID_CLASS_MASK || distance % fields[i].step ||
-            distance / fields[i].step >= fields[i].elements)
-            continue;
-        *place = (struct place){&fields[i], (u32)(distance / fields[i].step)};
-        return true;
-    }
-    return false;
+    u32 perfmon = tdcs->attributes & TD_ATTRIBUTE_PERFMON ? 0 : PROC_RDPMC;
+    return PROC_INITIAL | PROC_MWAIT | PROC_MONITOR | perfmon;
 }
 
-/* Fields of the VMCS that no row lists are the module's own. */
-static bool field_is_hidden(u64 id)
+static u64 exit_controls_initial(const struct tdcs *tdcs)
 {
-    const char *name = vmcs_field_name((u32)(id & ID_CODE_MASK));
-    return !(id & (ID_ZERO_MASK | ID_CLASS_MASK)) && name[0] != '?';
+    bool counts = tdcs->attributes & (TD_ATTRIBUTE_PERFMON | TD_ATTRIBUTE_DEBUG);
+    return EXIT_INITIAL | (counts ? EXIT_PERF_GLOBAL : 0);
 }
 
-static u32 readable(enum metadata_reader reader)
+static u64 entry_controls_initial(const struct tdcs *tdcs)
 {
-    return reader == METADATA_GUEST ? G : reader == METADATA_HOST ? H : H | D;
+    bool counts = tdcs->attributes & (TD_ATTRIBUTE_PERFMON | TD_ATTRIBUTE_DEBUG);
+    bool has_keys = tdcs->attributes & (TD_ATTRIBUTE_PKS | TD_ATTRIBUTE_DEBUG);
+    return ENTRY_INITIAL | (counts ? ENTRY_PERF_GLOBAL : 0) | (has_keys ? ENTRY_PKRS : 0);
 }
 
-static u32 writable(enum metadata_reader reader)
+/* Elements that the TD itself (the first one) and its L2 VMs have. */
+#define VM_NONE (element <= tdcs->num_l2_vms ? ~0ull : 0)
+#define VM_SHADOW(encoding, other) \
+    (!element ? seam_vmcs_read(encoding) : element <= tdcs->num_l2_vms ? (other) : 0)
+
+void vcpu_fields_init(struct tdvps *vcpu, const struct tdr *tdr, const struct tdcs *tdcs)
 {
-    return reader == METADATA_GUEST ? X : reader == METADATA_HOST ? W : W | V;
+#define INIT_KEPT(name, initial)                                              \
+    for (u32 element = 0; element < ARRAY_LENGTH(vcpu->kept.name); element++) \
+        vcpu->kept.name[element] = (initial);
+#define INIT_NONE(name, unused)
+#define INIT_VMCS(name, unused)
+#define INIT_TDVPS(name, unused)
+#define INIT_TDVPS_FIRST(name, unused)
+#define INIT_TDVPS_PAGE(name, unused)
+#define INIT_PIN_CONTROLS(name, unused)
+#define INIT_STATE_DETAILS(name, unused)
+#define INIT_LAST_TD_EXIT(name, unused)
+#define VP_FIELD(name, id, rows, fields_, elements, access, source, argument) \
+    INIT_##source(name, argument)
+#include "tdx/soft/metadata.def"
+#undef VP_FIELD
 }
 
-static u64 first_from(u32 row, enum metadata_reader reader)
-{
-    for (; row < ARRAY_LENGTH(fields); row++)
-        if (fields[row].access & readable(reader))
-            return fields[row].id;
-    return ID_NONE;
-}
-
-u64 vcpu_field_first(const struct metadata_context *context)
-{
-    return first_from(0, context->reader);
-}
-
+/* What the module uses for itself is not the VMM's business. */
 static u64 pin_controls(const struct tdvps *vcpu)
 {
     u64 hardware = seam_vmcs_read(VMCS_PIN_CONTROLS) & ~(u64)PIN_PREEMPTION_TIMER;
     return hardware | (vcpu->posted_enabled ? PIN_POSTED_INTERRUPTS : 0);
 }
 
-static u8 *tdvps_bytes(struct tdvps *vcpu, const struct place *place)
+static u32 place_encoding(const struct metadata_place *place)
 {
-    return (u8 *)vcpu + place->field->argument + place->element * place->field->bytes;
+    return (u32)(metadata_place_id(place) & METADATA_CODE_MASK);
 }
 
-static u64 place_read(const struct metadata_context *context, const struct place *place)
+/* An element of the quadwords that begin with a page of the TDVPS. */
+static u64 *page_element(const struct tdvps *vcpu, const struct metadata_place *place)
 {
-    struct tdvps *vcpu = context->vcpu;
-    u64 value = 0;
+    u64 page = vcpu->pages[place->field->offset + place->element / PAGE_QUADWORDS];
+    return (u64 *)seam_page(page) + place->element % PAGE_QUADWORDS;
+}
 
-    switch ((enum source)place->field->source) {
-    case VMCS:
-        return seam_vmcs_read(place->field->argument + place->element * place->field->step);
-    case TDVPS_BYTES:
-        memcpy(&value, tdvps_bytes(vcpu, place), place->field->bytes);
-        return value;
-    case POSTED_VECTOR:
-        return vcpu->posted_vector;
-    case POSTED_DESCRIPTOR:
-        return vcpu->posted_descriptor;
-    case SHARED_EPTP:
-        return vcpu->shared_eptp;
-    case PIN_CONTROLS:
-        return pin_controls(vcpu);
-    case STATE_DETAILS:
+u64 vcpu_field_value(const struct metadata_context *context, const struct metadata_place *place)
+{
+    const struct tdvps *vcpu = context->vcpu;
+
+    switch ((enum metadata_source)place->field->source) {
+    case FROM_VMCS:
+        return seam_vmcs_read(place_encoding(place));
+    case FROM_TDVPS:
+        return metadata_member_read(vcpu, place);
+    case FROM_TDVPS_FIRST:
+        return place->element ? 0 : metadata_member_read(vcpu, place);
+    case FROM_TDVPS_PAGE:
+        return *page_element(vcpu, place);
+    case FROM_PIN_CONTROLS:
+        return place->element ? 0 : pin_controls(vcpu);
+    case FROM_STATE_DETAILS:
         return interrupts_is_deliverable(vcpu) ? MD_VP_STATE_DETAILS_INTERRUPT : 0;
-    case XFAM:
-        return context->td->tdcs->xfam;
-    case NOTHING:
-    case ZERO:
-        break;
+    case FROM_LAST_TD_EXIT:
+        return vcpu->last_exit_was_vmcall ? LAST_TD_EXIT_VMCALL : LAST_TD_EXIT_ASYNC;
+    default:
+        return 0;
     }
-    return 0;
 }
 
-u64 vcpu_field_read(const struct metadata_context *context, u64 id, u64 *value, u64 *next)
+bool vcpu_field_is_address(const struct metadata_place *place)
 {
-    struct place place;
+    u64 id = metadata_place_id(place);
+    return id == MD_VP_POSTED_INTR_DESC || id == MD_VP_SHARED_EPTP || id == MD_VP_PML_ADDRESS;
+}
 
-    if (!place_find(id, &place))
-        return completion(field_is_hidden(id) ? TDX_METADATA_FIELD_NOT_READABLE
-                                              : TDX_METADATA_FIELD_ID_INCORRECT,
-                          0);
-    if (!(place.field->access & readable(context->reader)))
-        return completion(TDX_METADATA_FIELD_NOT_READABLE, 0);
-    *value = place_read(context, &place);
-    if (place.element + 1u < place.field->elements)
-        *next = place.field->id + (u64)(place.element + 1) * place.field->step;
-    else
-        *next = first_from((u32)(place.field - fields) + 1, context->reader);
-    return 0;
+static u64 invalid(void)
+{
+    return completion(TDX_METADATA_FIELD_VALUE_NOT_VALID, 0);
 }
 
 static u64 pin_controls_write(struct tdvps *vcpu, u64 value)
 {
     bool enable = value & PIN_POSTED_INTERRUPTS;
 
-    if (enable && vcpu->posted_descriptor == VCPU_POINTER_NONE)
-        return completion(TDX_TD_VMCS_FIELD_NOT_INITIALIZED, VMCS_POSTED_INTR_DESC_ADDR);
     if (enable && vcpu->posted_vector == VCPU_NO_VECTOR)
         return completion(TDX_TD_VMCS_FIELD_NOT_INITIALIZED, VMCS_POSTED_INTR_NV);
+    if (enable && vcpu->posted_descriptor == VCPU_POINTER_NONE)
+        return completion(TDX_TD_VMCS_FIELD_NOT_INITIALIZED, VMCS_POSTED_INTR_DESC_ADDR);
     vcpu->posted_enabled = enable;
     return 0;
 }
 
-/* An element narrower than 64 bits takes no more than it holds. */
-static u64 tdvps_bytes_write(struct tdvps *vcpu, const struct place *place, u64 value)
+/* A control register as the guest would write it: the module's bits have to be what it sees. */
+static u64 control_register_write(u32 encoding, u32 mask_field, u32 shadow_field, u64 value)
 {
-    if (place->field->bytes < sizeof value && value >> (8 * place->field->bytes))
-        return completion(TDX_METADATA_FIELD_VALUE_NOT_VALID, 0);
-    memcpy(tdvps_bytes(vcpu, place), &value, place->field->bytes);
+    u64 owned = seam_vmcs_read(mask_field);
+
+    if ((value ^ seam_vmcs_read(shadow_field)) & owned)
+        return invalid();
+    seam_vmcs_write(encoding, (seam_vmcs_read(encoding) & owned) | (value & ~owned));
     return 0;
 }
 
-/* The width of a VMCS field is in its encoding: 16, 64, 32 or the machine's 64 bits. */
-static u64 vmcs_value_mask(u32 encoding)
+static bool cr3_is_valid(const struct tdcs *tdcs, u64 value)
 {
-    static const u64 masks[] = {0xffff, ~0ull, 0xffffffff, ~0ull};
-    return masks[encoding >> 13 & 3];
+    if (processor_cpuid(CPUID_FEATURES, 1).eax & CPUID_7_1_EAX_LAM)
+        value &= ~CR3_LAM;
+    return !(value & CR3_RESERVED) && !(value >> (tdcs->gpa_bits - 1));
 }
 
-static u64 vmcs_write(u32 encoding, u64 value)
+static u64 vmcs_write(const struct metadata_context *context, u32 encoding, u64 value)
 {
-    if (value & ~vmcs_value_mask(encoding))
-        return completion(TDX_METADATA_FIELD_VALUE_NOT_VALID, 0);
+    switch (encoding) {
+    case VMCS_GUEST_CR0:
+        return control_register_write(encoding, VMCS_CR0_MASK, VMCS_CR0_SHADOW, value);
+    case VMCS_GUEST_CR4:
+        return control_register_write(encoding, VMCS_CR4_MASK, VMCS_CR4_SHADOW, value);
+    case VMCS_GUEST_CR3:
+        if (!cr3_is_valid(context->td->tdcs, value))
+            return invalid();
+        break;
+    case VMCS_GUEST_DEBUGCTL:
+        value &= ~DEBUGCTL_UNCORE_PMI; /* the VMM's own, which is never set here */
+        break;
+    default:
+        break;
+    }
     seam_vmcs_write(encoding, value);
     return 0;
 }
 
-static u64 place_write(struct tdvps *vcpu, const struct place *place, u64 value)
+/* Bits that change have to be what the processor allows, and PML needs a log. */
+static bool proc_controls2_are_valid(const struct tdvps *vcpu, u64 value, u64 changed)
 {
-    u64 invalid = completion(TDX_METADATA_FIELD_VALUE_NOT_VALID, 0);
+    u64 capability = processor_msr_read(MSR_VMX_PROCBASED_CTLS2);
+    u64 must = capability & 0xffffffff, may = capability >> 32;
 
-    switch ((enum source)place->field->source) {
-    case VMCS:
-        return vmcs_write(place->field->argument + place->element * place->field->step, value);
-    case TDVPS_BYTES:
-        return tdvps_bytes_write(vcpu, place, value);
-    case POSTED_VECTOR:
-        if (value >= VECTOR_LIMIT)
-            return invalid;
-        vcpu->posted_vector = (u16)value;
-        return 0;
-    case POSTED_DESCRIPTOR:
-        if (operand_shared(value, DESCRIPTOR_ALIGN, OPERAND_R8))
-            return invalid;
-        vcpu->posted_descriptor = value;
-        return 0;
-    case SHARED_EPTP:
-        if (operand_shared(value, PAGE_BYTES, OPERAND_R8))
-            return invalid;
-        vcpu->shared_eptp = value;
-        return 0;
-    case PIN_CONTROLS:
+    if (changed & ((~value & must) | (value & ~may)))
+        return false;
+    return !(value & PROC2_PML) || !(vcpu->kept.PML_ADDRESS[0] >> 63);
+}
+
+/* Fields whose values not all are taken. */
+static u64 value_check(const struct metadata_context *context, const struct metadata_place *place,
+                       u64 value, u64 changed)
+{
+    const struct tdvps *vcpu = context->vcpu;
+    u64 id = metadata_place_id(place);
+    bool is_valid = true;
+
+    if (id == MD_VP_POSTED_INTR_NV)
+        is_valid = value < VECTOR_LIMIT;
+    else if (id == MD_VP_PROC_CONTROLS2)
+        is_valid = proc_controls2_are_valid(vcpu, value, changed);
+    else if (vcpu_field_is_address(place))
+        is_valid = !operand_shared(
+            value, id == MD_VP_POSTED_INTR_DESC ? DESCRIPTOR_ALIGN : PAGE_BYTES, OPERAND_R8);
+    return is_valid ? 0 : invalid();
+}
+
+static u64 xbuff_write(const struct tdvps *vcpu, const struct metadata_place *place, u64 value)
+{
+    if (place->element >= XBUFF_HEADER && place->element < XBUFF_HEADER_END)
+        return completion(TDX_METADATA_FIELD_NOT_WRITABLE, 0);
+    if (place->element == XBUFF_MXCSR && value & MXCSR_RESERVED)
+        return invalid(); /* XRSTOR, which the module executes, would fault */
+    *page_element(vcpu, place) = value;
+    return 0;
+}
+
+u64 vcpu_field_write(const struct metadata_context *context, const struct metadata_place *place,
+                     u64 value, u64 mask)
+{
+    struct tdvps *vcpu = context->vcpu;
+
+    u64 status = value_check(context, place, value, mask);
+    if (status)
+        return status;
+    switch ((enum metadata_source)place->field->source) {
+    case FROM_VMCS:
+        return vmcs_write(context, place_encoding(place), value);
+    case FROM_TDVPS_PAGE:
+        return xbuff_write(vcpu, place, value);
+    case FROM_PIN_CONTROLS:
         return pin_controls_write(vcpu, value);
+    case FROM_TDVPS:
+        metadata_member_write(vcpu, place, value);
+        if (metadata_place_id(place) == MD_VP_SHARED_EPTP)
+            vcpu->kept.SHADOW_SHARED_EPTP[0] = value;
+        return 0;
     default:
         return completion(TDX_METADATA_FIELD_NOT_WRITABLE, 0);
     }
-}
-
-u64 vcpu_field_write(const struct metadata_context *context, u64 id, u64 value, u64 mask,
-                     u64 *previous)
-{
-    struct place place;
-
-    if (!place_find(id, &place))
-        return completion(field_is_hidden(id) ? TDX_METADATA_FIELD_NOT_WRITABLE
-                                              : TDX_METADATA_FIELD_ID_INCORRECT,
-                          0);
-    if (!(place.field->access & writable(context->reader)) || !mask)
-        return completion(TDX_METADATA_FIELD_NOT_WRITABLE, 0);
-    u64 before = place_read(context, &place);
-    u64 status = place_write(context->vcpu, &place, (before & ~mask) | (value & mask));
-    if (!status)
-        *previous = before;
-    return status;
 }

@@ -5,9 +5,6 @@
 #include "boot/x86.h"
 #include "tdx/soft/processor.h"
 
-#define TDCS_PAGE_MSR_BITMAP 2
-#define TDVPS_PAGE_APIC 2
-
 #define VMX_BASIC_TRUE_CONTROLS (1ull << 55)
 
 /* A control word: what must be there, what is taken where the processor has it. */
@@ -85,20 +82,19 @@ u64 vmcs_cr0_mask(void)
     return CR0_PE | CR0_NE | CR0_NW | CR0_CD | ~CR0_DEFINED | fixed0 | (CR0_DEFINED & ~fixed1);
 }
 
+u64 vmcs_cr4_refused(const struct tdcs *tdcs)
+{
+    return CR4_KEY_LOCKER | (tdcs->xfam & XFAM_PKRU ? 0 : CR4_PKE) |
+           ((tdcs->xfam & XFAM_CET) == XFAM_CET ? 0 : CR4_CET) |
+           (tdcs->xfam & XFAM_ULI ? 0 : CR4_UINTR) |
+           (tdcs->attributes & TD_ATTRIBUTE_PKS ? 0 : CR4_PKS);
+}
+
 u64 vmcs_cr4_mask(const struct tdcs *tdcs)
 {
     u64 mask = CR4_MCE | CR4_LA57 | CR4_VMXE | CR4_SMXE | CR4_BIT_15 | CR4_ABOVE_25;
-    mask |= CR4_KEY_LOCKER;
     mask |= processor_msr_read(MSR_VMX_CR4_FIXED0) | ~processor_msr_read(MSR_VMX_CR4_FIXED1);
-    if (!(tdcs->xfam & XFAM_PKRU))
-        mask |= CR4_PKE;
-    if (!(tdcs->xfam & XFAM_CET))
-        mask |= CR4_CET;
-    if (!(tdcs->xfam & XFAM_ULI))
-        mask |= CR4_UINTR;
-    if (!(tdcs->attributes & TD_ATTRIBUTE_PKS))
-        mask |= CR4_PKS;
-    return mask;
+    return mask | vmcs_cr4_refused(tdcs);
 }
 
 #define SEGMENT_CODE_32 0xc09b
@@ -130,7 +126,7 @@ static const struct constant {
     {VMCS_GUEST_FS_LIMIT, LIMIT_4G},
     {VMCS_GUEST_GS_LIMIT, LIMIT_4G},
     {VMCS_GUEST_SS_LIMIT, LIMIT_4G},
-    {VMCS_GUEST_LDTR_LIMIT, 0},
+    {VMCS_GUEST_LDTR_LIMIT, LIMIT_64K},
     {VMCS_GUEST_TR_LIMIT, LIMIT_64K},
     {VMCS_GUEST_GDTR_LIMIT, LIMIT_64K},
     {VMCS_GUEST_IDTR_LIMIT, 0},

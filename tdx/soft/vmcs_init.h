@@ -21,6 +21,8 @@ void vmcs_init(const struct tdvps *vcpu, const struct tdr *tdr, const struct tdc
 /* CR0 and CR4 bits that the guest cannot change without a VM exit. */
 u64 vmcs_cr0_mask(void);
 u64 vmcs_cr4_mask(const struct tdcs *tdcs);
+/* Bits of CR4 for features that this TD does not have. */
+u64 vmcs_cr4_refused(const struct tdcs *tdcs);
 
 /*
  * Ticks of the preemption timer after which a guest is interrupted to see whether an external

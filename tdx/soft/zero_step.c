@@ -5,18 +5,25 @@
 
 #define NOTIFY_EPT_FAULTS (1ull << 0) /* of NOTIFY_ENABLES */
 
-/* So many faults at one instruction, with no page accepted in between, are taken for chance. */
+/* So many entries that only fault are still taken for chance. */
 #define FAULTS_TOLERATED 6
 
-void zero_step_exit(struct tdvps *vcpu)
+void zero_step_forget(struct tdvps *vcpu)
 {
-    if (vcpu->fault_count && seam_vmcs_read(VMCS_GUEST_RIP) != vcpu->fault_rip)
-        zero_step_forget(vcpu);
+    vcpu->fault_count = 0;
+    vcpu->fault_page_count = 0;
 }
 
-void zero_step_skip(struct tdvps *vcpu, u64 len_bytes)
+void zero_step_enter(struct run *run)
 {
-    vcpu->fault_rip += len_bytes;
+    if (run->vcpu->fault_count)
+        run->entry_rip = seam_vmcs_read(VMCS_GUEST_RIP);
+}
+
+void zero_step_leave(struct run *run)
+{
+    if (run->vcpu->fault_count && seam_vmcs_read(VMCS_GUEST_RIP) != run->entry_rip)
+        zero_step_forget(run->vcpu);
 }
 
 void zero_step_count(struct run *run, u64 address)
@@ -24,7 +31,6 @@ void zero_step_count(struct run *run, u64 address)
     struct tdvps *vcpu = run->vcpu;
     u64 page = address & ~PAGE_MASK;
 
-    vcpu->fault_rip = seam_vmcs_read(VMCS_GUEST_RIP);
     if (vcpu->fault_count < FAULTS_TOLERATED) {
         vcpu->fault_count++;
         return;
@@ -37,22 +43,12 @@ void zero_step_count(struct run *run, u64 address)
     vcpu->fault_pages[vcpu->fault_page_count++] = page;
 }
 
-void zero_step_forget(struct tdvps *vcpu)
-{
-    vcpu->fault_count = 0;
-    vcpu->fault_page_count = 0;
-}
-
 bool zero_step_is_suspected(const struct tdvps *vcpu)
 {
     return vcpu->fault_page_count != 0;
 }
 
-/*
- * Every entry of the secure EPT suppresses #VE: a pending page is missing even where the TD wants
- * to hear of it itself.
- */
-static bool page_is_served(const struct run *run, u64 page)
+static bool page_is_accessible(const struct run *run, u64 page)
 {
     struct sept_walk walk;
 
@@ -60,16 +56,17 @@ static bool page_is_served(const struct run *run, u64 page)
     return sept_entry_state(walk.value) == SEPT_MAPPED;
 }
 
-bool zero_step_is_served(const struct run *run, u64 *missing)
+bool zero_step_is_served(struct run *run, u64 *missing)
 {
-    const struct tdvps *vcpu = run->vcpu;
+    struct tdvps *vcpu = run->vcpu;
 
     for (u32 i = 0; i < vcpu->fault_page_count; i++) {
-        if (!page_is_served(run, vcpu->fault_pages[i])) {
+        if (!page_is_accessible(run, vcpu->fault_pages[i])) {
             *missing = vcpu->fault_pages[i];
             return false;
         }
     }
+    zero_step_forget(vcpu);
     return true;
 }
 

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../boot/image"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+for folder in (".", "../attest", "../../boot/image"):
+    sys.path.insert(0, os.path.join(HERE, folder))
 
 from emulator import BANNER, BUILD, END_LIMIT_S, EXIT, Bochs, Qemu, exit_reason  # noqa: E402
 from image import image_write  # noqa: E402

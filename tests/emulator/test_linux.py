@@ -9,6 +9,7 @@ import pexpect
 import pytest
 
 from emulator import BUILD, ROOT
+from mrtd import image_mrtds
 from test_guests import assert_all_was_given_back
 
 IMAGE = os.path.join(BUILD, "tain.img")
@@ -24,6 +25,11 @@ def guest_files():
 def default_config():
     with open(os.path.join(BUILD, "tain.cfg"), encoding="utf-8") as file:
         return file.read()
+
+
+def assert_measured(said, image):
+    """What the module measured is what the image's files say."""
+    assert re.findall(r"summary: MRTD (\w+)", said) == [image_mrtds(image)["linux"]], said[-4000:]
 
 
 def assert_large_pages(machine):
@@ -61,6 +67,7 @@ def test_a_command_typed_in_the_shell_is_answered(boot):
     assert "tain: guest linux ended: powered off" in machine.text(), machine.tail()
     assert_all_was_given_back(machine)
     assert_large_pages(machine)
+    assert_measured(machine.text(), machine.emulator.image)
 
 
 def test_a_script_on_standard_input_runs_to_its_end():
@@ -72,6 +79,7 @@ def test_a_script_on_standard_input_runs_to_its_end():
     assert done.returncode == 0, said[-4000:]
     assert "\nhello-from-td\n" in said, said[-4000:]
     assert "tdx: Guest detected" in said.split("\nhello-from-td\n", 1)[1], said[-4000:]
+    assert_measured(said, IMAGE)
 
 
 @pytest.mark.parametrize("keys, status", [("\x01x", 0)])

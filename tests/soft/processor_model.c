@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "boot/msr.h"
 #include "boot/phys.h"
 #include "tdx/soft/processor.h"
 #include "tests/host/machine.h"
@@ -78,7 +79,10 @@ struct cpuid_values processor_cpuid(u32 leaf, u32 subleaf)
 /* Every control may be 0 or 1; no bit of CR0 and CR4 is fixed. */
 u64 processor_msr_read(u32 index)
 {
-    (void)index;
+    if (index == MSR_VMX_CR0_FIXED0 || index == MSR_VMX_CR4_FIXED0)
+        return 0;
+    if (index == MSR_VMX_CR0_FIXED1 || index == MSR_VMX_CR4_FIXED1)
+        return ~0ull;
     return 0xffffffff00000000ull;
 }
 

@@ -15,10 +15,12 @@
 #include "tdx/soft/system.h"
 #include "tests/soft/sparse_memory.h"
 
+#define TSC_START 1000000
 #define STACK_BYTES (512 * 1024)
 #define VMCS_FIELDS_MAX 256
 #define TDCALL_BYTES 4
 #define SEGMENT_LONG (1u << 13)
+#define SEGMENT_32_BIT (1u << 14)
 
 struct vmcs {
     struct vmcs *next;
@@ -41,7 +43,7 @@ static struct lp {
 
 static struct vmcs *vmcs_all;
 static u32 selected;
-static u64 tsc, random_state;
+static u64 tsc_now = TSC_START, misc_enable_now, tsc_adjust_now, random_state;
 
 void machine_select_lp(u32 lp)
 {
@@ -103,7 +105,8 @@ void machine_load(const struct machine_image *image)
         free(vmcs);
     }
     selected = 0;
-    tsc = random_state = 0;
+    tsc_now = TSC_START;
+    misc_enable_now = tsc_adjust_now = random_state = 0;
     memory_load(image ? image->memory : NULL);
     if (image)
         soft_system = image->system;
@@ -118,11 +121,20 @@ bool seam_interrupt_is_pending(void)
     return lps[selected].interrupt;
 }
 
-#define TSC_START 1000000
-#define TSC_STEP 1000
+void machine_set_msrs(u64 misc_enable, u64 tsc_adjust)
+{
+    misc_enable_now = misc_enable;
+    tsc_adjust_now = tsc_adjust;
+}
+
+void machine_set_tsc(u64 tsc)
+{
+    tsc_now = tsc;
+}
+
 u64 seam_tsc(void)
 {
-    return TSC_START + (tsc += TSC_STEP);
+    return tsc_now += 1000;
 }
 
 bool seam_guest_is_interrupted(void)
@@ -198,7 +210,8 @@ static void guest_start(void)
 {
     seam_vmcs_write(VMCS_GUEST_CR0, seam_vmcs_read(VMCS_GUEST_CR0) | CR0_PG);
     seam_vmcs_write(VMCS_GUEST_EFER, seam_vmcs_read(VMCS_GUEST_EFER) | EFER_LMA);
-    seam_vmcs_write(VMCS_GUEST_CS_ACCESS, seam_vmcs_read(VMCS_GUEST_CS_ACCESS) | SEGMENT_LONG);
+    u64 cs = seam_vmcs_read(VMCS_GUEST_CS_ACCESS) & ~(u64)SEGMENT_32_BIT;
+    seam_vmcs_write(VMCS_GUEST_CS_ACCESS, cs | SEGMENT_LONG);
 }
 
 bool seam_run_guest(struct tdvps *vcpu)
@@ -287,6 +300,10 @@ struct cpuid_values processor_cpuid(u32 leaf, u32 subleaf)
 u64 processor_msr_read(u32 index)
 {
     switch (index) {
+    case MSR_MISC_ENABLE:
+        return misc_enable_now;
+    case MSR_TSC_ADJUST:
+        return tsc_adjust_now;
     case MSR_VMX_CR0_FIXED0:
         return CR0_PE | CR0_NE | CR0_PG;
     case MSR_VMX_CR4_FIXED0:

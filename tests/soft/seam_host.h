@@ -16,6 +16,9 @@ enum call_end {
 void machine_select_lp(u32 lp);
 void machine_set_interrupt(bool is_pending);
 bool machine_is_in_guest(void);
+/* What the processors' own IA32_MISC_ENABLE, IA32_TSC_ADJUST and TSC read now; 0 at first. */
+void machine_set_msrs(u64 misc_enable, u64 tsc_adjust);
+void machine_set_tsc(u64 tsc);
 
 /* The guest that an LP is in: its vCPU and TD by their pages. False if it is in none. */
 bool machine_guest_of(u32 lp, u64 *tdvpr, u64 *tdr);

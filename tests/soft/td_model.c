@@ -13,7 +13,6 @@
 #define KEYID_TD 33
 #define TDCX_PAGES 6
 #define VCPU_PAGES 6
-#define VCPU_STRIDE 0x10000ull
 #define TABLES 0x40100000ull
 #define CONTENT 0x40200000ull
 
@@ -68,6 +67,7 @@ void model_install(const struct soft_platform *platform)
         machine_set_interrupt(false);
     }
     machine_select_lp(0);
+    machine_set_msrs(0, 0);
 }
 
 void model_bring_up(void)
@@ -102,18 +102,15 @@ struct td_params model_params(void)
         .xfam = 3, .max_vcpus = 4, .eptp_controls = 6 | 3 << 3, .tsc_frequency = 40};
 }
 
-static void vcpu_build(u32 lp)
+void model_vcpu_create(u32 lp)
 {
-    u64 tdvpr = MODEL_TDVPR + lp * VCPU_STRIDE;
-    machine_select_lp(lp);
+    u64 tdvpr = MODEL_TDVPR + lp * MODEL_VCPU_STRIDE;
     succeeds(TDH_VP_CREATE, tdvpr, MODEL_TDR, 0);
     for (u32 i = 1; i < VCPU_PAGES; i++)
         succeeds(TDH_VP_ADDCX, tdvpr + i * PAGE_BYTES, tdvpr, 0);
-    succeeds(TDH_VP_INIT, tdvpr, 0, 0);
-    machine_select_lp(0);
 }
 
-void model_td_build(const struct td_params *params)
+void model_td_create(const struct td_params *params)
 {
     memcpy(bytes_at(MODEL_SCRATCH), params, sizeof *params);
     succeeds(TDH_MNG_CREATE, MODEL_TDR, KEYID_TD, 0);
@@ -130,8 +127,17 @@ void model_td_build(const struct td_params *params)
                                         [GPR_R9] = MODEL_SCRATCH}};
         assert_int_equal(model_call(TDH_MEM_PAGE_ADD, &regs), 0);
     }
-    vcpu_build(0);
-    vcpu_build(1);
+}
+
+void model_td_build(const struct td_params *params)
+{
+    model_td_create(params);
+    for (u32 lp = 0; lp < 2; lp++) {
+        machine_select_lp(lp);
+        model_vcpu_create(lp);
+        succeeds(TDH_VP_INIT, MODEL_TDVPR + lp * MODEL_VCPU_STRIDE, 0, 0);
+    }
+    machine_select_lp(0);
     succeeds(TDH_MR_FINALIZE, MODEL_TDR, 0, 0);
 }
 
@@ -152,7 +158,7 @@ void *model_page(u64 address)
 bool model_enter(u64 *status)
 {
     struct tdx_regs regs = {
-        .gpr = {[GPR_RAX] = TDH_VP_ENTER, [GPR_RCX] = MODEL_TDVPR + seam_lp() * VCPU_STRIDE}};
+        .gpr = {[GPR_RAX] = TDH_VP_ENTER, [GPR_RCX] = MODEL_TDVPR + seam_lp() * MODEL_VCPU_STRIDE}};
     bool is_in_guest = machine_seamcall(&regs) == CALL_IN_GUEST;
     *status = regs.gpr[GPR_RAX];
     return is_in_guest;

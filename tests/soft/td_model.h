@@ -6,7 +6,8 @@
 #include "tdx/soft/soft.h"
 
 #define MODEL_TDR 0x40000000ull
-#define MODEL_TDVPR 0x40010000ull /* of the vCPU of LP 0; that of LP 1 is 64 KiB above */
+#define MODEL_TDVPR 0x40010000ull /* of the vCPU of LP 0 */
+#define MODEL_VCPU_STRIDE 0x10000ull
 /* Private GPAs [0, MODEL_MAPPED) are mapped; the table of 4 KiB entries covers 2 MiB. */
 #define MODEL_MAPPED 0x8000ull
 #define MODEL_SHARED_BIT (1ull << 47)
@@ -25,6 +26,9 @@ u64 model_call3(u64 leaf, u64 rcx, u64 rdx, u64 r8);
 void model_install(const struct soft_platform *platform);
 void model_bring_up(void);
 void model_td_build(const struct td_params *params);
+/* Its parts: the TD without a vCPU, not final; the pages of the vCPU of an LP, not initialized. */
+void model_td_create(const struct td_params *params);
+void model_vcpu_create(u32 lp);
 /* All three, with params that ask for nothing. */
 void model_start(void);
 struct td_params model_params(void);

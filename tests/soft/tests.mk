@@ -45,6 +45,14 @@ HOST_TESTS += tdcall
 tdcall_TEST := tests/soft/tdcall_test.c
 tdcall_SOURCES := tests/soft/td_model.c tests/soft/seam_host.c $(SOFT_SOURCES)
 
+HOST_TESTS += platform
+platform_TEST := tests/soft/platform_test.c
+platform_SOURCES := tests/soft/td_model.c tests/soft/seam_host.c $(SOFT_SOURCES)
+
+HOST_TESTS += newer
+newer_TEST := tests/soft/newer_test.c
+newer_SOURCES := tests/soft/td_model.c tests/soft/seam_host.c $(SOFT_SOURCES)
+
 # Sequences of calls: a few, the same each time, as a host test; and as many as wanted with
 # libFuzzer, which keeps what it found worth keeping in build/fuzz/corpus.
 FUZZ_SOURCES := $(addprefix tests/soft/,fuzz_play.c fuzz_world.c fuzz_seed.c audit.c trace.c) \

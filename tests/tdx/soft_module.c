@@ -3,6 +3,7 @@
 
 #include "boot/assert.h"
 #include "boot/cpu.h"
+#include "boot/msr.h"
 #include "boot/x86.h"
 #include "tdx/seamcall.h"
 #include "tdx/soft/objects.h"
@@ -168,8 +169,7 @@ struct cpuid_values processor_cpuid(u32 leaf, u32 subleaf)
 
 u64 processor_msr_read(u32 index)
 {
-    (void)index;
-    return ~0ull;
+    return index == MSR_MISC_ENABLE ? 0 : ~0ull;
 }
 
 u64 processor_xfeatures(void)

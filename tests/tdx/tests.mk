@@ -75,3 +75,10 @@ HOST_TSAN_TESTS += threads
 threads_TEST := tests/tdx/threads_test.c
 threads_SOURCES := $(SOFT_LIFE) tests/tdx/guest.c tests/tdx/walk_ops.c tests/tdx/threads_guest.c \
                    tests/tdx/threads_vmm.c
+
+# Measures what initial_pages writes; tests/attest/test_mrtd.py compares.
+SOFT_MRTD_SOURCES := tests/tdx/soft_mrtd.c $(SOFT_LIFE) tests/host/machine.c
+
+$(BUILD)/host/soft_mrtd: $(SOFT_MRTD_SOURCES:%.c=$(BUILD)/host/%.o)
+	@echo '  HOST  $@'
+	$(QUIET)$(HOSTCC) $(HOST_CFLAGS) $^ -o $@ -lpthread
