@@ -71,17 +71,6 @@ def host_tests():
     return at_least_one(passed, failed, status)
 
 
-def model():
-    status, said = run([sys.executable, "-B", "tests/model.py", "--quick"], 120)
-    passed, failed = (len(re.findall("^%s: " % word, said, re.M)) for word in ("ok", "FAILED"))
-    return at_least_one(passed, failed, status)
-
-
-def image_is_reproducible():
-    status, _ = run([*MAKE, "reproducible"], 180)
-    return (0, 1) if status else (1, 0)
-
-
 def cases(at_once, *folders):
     """What pytest finds in the folders."""
     if os.path.exists(JUNIT):
@@ -99,8 +88,20 @@ def cases(at_once, *folders):
 
 
 def traces():
+    """What the software module answers, against what Intel's did."""
     status, _ = run([*MAKE, "build/host/replay"], 180)
     return (0, 1) if status else cases(0, "tests/soft")
+
+
+def model():
+    status, said = run([sys.executable, "-B", "tests/model.py", "--quick"], 120)
+    passed, failed = (len(re.findall("^%s: " % word, said, re.M)) for word in ("ok", "FAILED"))
+    return at_least_one(passed, failed, status)
+
+
+def image_is_reproducible():
+    status, _ = run([*MAKE, "reproducible"], 180)
+    return (0, 1) if status else (1, 0)
 
 
 def emulator_cases():

@@ -4,6 +4,7 @@
 #include "boot/apic.h"
 #include "boot/assert.h"
 #include "boot/cpu.h"
+#include "boot/interrupts.h"
 #include "boot/time.h"
 #include "boot/x86.h"
 #include "vmm/run.h"
@@ -141,6 +142,7 @@ bool schedule_run(u64 wake_tsc)
     struct queue *queue = queue_here();
     u64 now = tsc_read();
     u32 ready;
+    interrupts_window();
     atomic_store(&cpu_this()->kicked, false); /* before the look: a later kick counts */
     struct vcpu *next = queue_pick(queue, now, &ready, &wake_tsc);
     if (!next) {

@@ -274,6 +274,7 @@ static void load(struct vcpu *vcpu)
 /* False: the vCPU sleeps from now on (vcpu->wish says how), or its slice is over. */
 static bool attend(struct vcpu *vcpu)
 {
+    interrupts_window();
     if (schedule_must_yield(tsc_read()))
         return false;
     if (!vmx_attend(vcpu)) {
@@ -281,7 +282,8 @@ static bool attend(struct vcpu *vcpu)
         return false;
     }
     u64 next = schedule_yield_tsc(), due = vmx_timer_due(vcpu);
-    apic_timer_arm(due && due < next ? due : next);
+    vcpu->vmx.due_tsc = due && due < next ? due : next;
+    apic_timer_arm(vcpu->vmx.due_tsc);
     return true;
 }
 
@@ -298,7 +300,8 @@ void vmx_vcpu_run(struct vcpu *vcpu)
     load(vcpu);
     vmx->attention = true; /* the slice has an end of its own */
     while (slice_goes_on(vcpu, kicked)) {
-        if (vmx->attention && !attend(vcpu))
+        /* The timer's interrupt may be lost where the guest was entered with interrupts blocked. */
+        if ((vmx->attention || tsc_read() >= vmx->due_tsc) && !attend(vcpu))
             break;
         if (!(vcpu->series ? enter_measured(vcpu) : vmx_enter(vmx->gpr, vmx->launched))) {
             end_for_instruction(vcpu);

@@ -372,8 +372,9 @@ static bool keyids_check(const u8 expected[SOFT_KEYIDS_MAX])
         if (state == KEYID_RESERVED && expected[i] != KEYID_FREE)
             return breach("KeyID %u is the module's own, and a TD's", i);
     }
-    if (soft_system.state == SYSTEM_READY && reserved != 1)
-        return breach("the module has %u KeyIDs of its own", reserved);
+    /* A SYS.CONFIG that is refused keeps the KeyID that it named: there may be several. */
+    if (soft_system.state == SYSTEM_READY && !reserved)
+        return breach("the module has no KeyID of its own");
     return true;
 }
 

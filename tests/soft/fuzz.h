@@ -19,9 +19,6 @@
 /* Plays the bytes; false if an audit fails, `message` says after which operation. */
 bool fuzz_run(const u8 *bytes, size_t len_bytes, char message[FUZZ_MESSAGE_BYTES]);
 
-/* As much of a trace as fits, as bytes: their number, or 0 if it is no trace. */
-size_t fuzz_seed(const char *trace_path, u8 *bytes, size_t capacity_bytes);
-
 /* --- Between fuzz_world.c, fuzz_play.c and fuzz_seed.c ------------------------------------- */
 
 enum fuzz_start {
@@ -33,6 +30,12 @@ enum fuzz_start {
     FUZZ_DYNAMIC,  /* as FUZZ_RUNNABLE, with Dynamic PAMT */
     FUZZ_STARTS,
 };
+
+/*
+ * As much of a trace as fits, as bytes: their number, or 0 if it is no trace. From FUZZ_READY on it
+ * goes without its bring-up.
+ */
+size_t fuzz_seed(enum fuzz_start start, const char *trace_path, u8 *bytes, size_t capacity_bytes);
 
 #define FUZZ_TDS_MAX 4
 #define FUZZ_VCPUS_MAX 8

@@ -95,17 +95,17 @@ static bool is_of_bring_up(const struct trace_command *command)
     }
 }
 
-size_t fuzz_seed(const char *path, u8 *bytes, size_t capacity_bytes)
+size_t fuzz_seed(enum fuzz_start start, const char *path, u8 *bytes, size_t capacity_bytes)
 {
     struct writer writer = {.at = bytes, .end = bytes + capacity_bytes};
     char line[TRACE_LINE_BYTES], error[TRACE_ERROR_BYTES];
     struct trace_command command;
     FILE *file = fopen(path, "r");
     bool is_damaged = !file;
-    put(&writer, FUZZ_READY, 1);
+    put(&writer, start, 1);
     while (!is_damaged && !writer.is_full && fgets(line, sizeof line, file)) {
         is_damaged = !trace_parse(line, &command, error);
-        if (!is_damaged && !is_of_bring_up(&command))
+        if (!is_damaged && (start == FUZZ_NOTHING || !is_of_bring_up(&command)))
             put_command(&writer, &command);
     }
     if (file)

@@ -45,22 +45,28 @@ static void run_passes(const u8 *bytes, size_t len_bytes)
         fail_msg("%s", message);
 }
 
+static size_t seed_of(u32 trace, enum fuzz_start start)
+{
+    size_t len = fuzz_seed(start, traces[trace], seed_bytes, sizeof seed_bytes);
+    if (!len)
+        fail_msg("%s is no trace", traces[trace]);
+    return len;
+}
+
 static void traces_break_nothing(void **state)
 {
     (void)state;
     for (u32 i = 0; i < ARRAY_LENGTH(traces); i++) {
-        size_t len = fuzz_seed(traces[i], seed_bytes, sizeof seed_bytes);
-        if (!len)
-            fail_msg("%s is no seed", traces[i]);
-        run_passes(seed_bytes, len);
+        run_passes(seed_bytes, seed_of(i, FUZZ_READY));
+        run_passes(seed_bytes, seed_of(i, FUZZ_NOTHING));
     }
 }
 
 static void changed_traces_break_nothing(void **state)
 {
     (void)state;
-    for (u32 i = 0; i < ARRAY_LENGTH(traces); i++) {
-        size_t len = fuzz_seed(traces[i], seed_bytes, sizeof seed_bytes);
+    for (u32 i = 0; i < 2 * ARRAY_LENGTH(traces); i++) {
+        size_t len = seed_of(i / 2, i % 2 ? FUZZ_NOTHING : FUZZ_READY);
         for (u32 change = 0; change < CHANGES_MAX; change++)
             seed_bytes[1 + draw((u32)len - 1)] ^= 1 << draw(8);
         run_passes(seed_bytes, len);
@@ -205,25 +211,37 @@ static void the_audit_sees_keys_that_are_nobodys_or_twos(void **state)
     soft_system.keyids[FUZZ_KEYID].state = KEYID_ASSIGNED;
     soft_system.keyids[FUZZ_KEYID + 2].state = KEYID_FLUSHED;
     audit_says("its TD wants");
-    soft_system.keyids[FUZZ_KEYID + 2].state = KEYID_RESERVED;
-    audit_says("KeyIDs of its own");
     soft_system.keyids[FUZZ_KEYID + 2].state = KEYID_FREE;
+    soft_system.keyids[FUZZ_KEYID - 1].state = KEYID_FREE;
+    audit_says("no KeyID of its own");
+    soft_system.keyids[FUZZ_KEYID - 1].state = KEYID_RESERVED;
+    soft_system.keyids[FUZZ_KEYID].state = KEYID_RESERVED;
+    audit_says("the module's own, and a TD's");
+    soft_system.keyids[FUZZ_KEYID].state = KEYID_ASSIGNED;
     tdr->hkid = FUZZ_KEYID + 1;
     audit_says("not its alone");
 }
 
+static bool seed_write(const char *folder, const char *path, enum fuzz_start start)
+{
+    char copy[4096], name[8192];
+    size_t len = fuzz_seed(start, path, seed_bytes, SEED_FILE_BYTES);
+    snprintf(copy, sizeof copy, "%s", path);
+    snprintf(name, sizeof name, "%s/%s-%u", folder, basename(copy), start);
+    FILE *file = len ? fopen(name, "wb") : NULL;
+    bool is_written = file && fwrite(seed_bytes, 1, len, file) == len;
+    if (file && fclose(file))
+        is_written = false;
+    if (!is_written)
+        fprintf(stderr, "fuzz: no seed of %s in %s\n", path, folder);
+    return is_written;
+}
+
 static int seeds_write(const char *folder, char **paths)
 {
-    for (; *paths; paths++) {
-        char name[4096];
-        size_t len = fuzz_seed(*paths, seed_bytes, SEED_FILE_BYTES);
-        snprintf(name, sizeof name, "%s/%s", folder, basename(*paths));
-        FILE *file = len ? fopen(name, "wb") : NULL;
-        if (!file || fwrite(seed_bytes, 1, len, file) != len || fclose(file)) {
-            fprintf(stderr, "fuzz: no seed of %s\n", *paths);
+    for (; *paths; paths++)
+        if (!seed_write(folder, *paths, FUZZ_NOTHING) || !seed_write(folder, *paths, FUZZ_READY))
             return 1;
-        }
-    }
     return 0;
 }
 

@@ -15,6 +15,7 @@
 #include "tdx/soft/system.h"
 #include "tests/soft/sparse_memory.h"
 
+#define TSC_START 1000000
 #define STACK_BYTES (512 * 1024)
 #define VMCS_FIELDS_MAX 256
 #define TDCALL_BYTES 4
@@ -42,7 +43,7 @@ static struct lp {
 
 static struct vmcs *vmcs_all;
 static u32 selected;
-static u64 tsc, random_state;
+static u64 tsc_now = TSC_START, misc_enable_now, tsc_adjust_now, random_state;
 
 void machine_select_lp(u32 lp)
 {
@@ -104,7 +105,8 @@ void machine_load(const struct machine_image *image)
         free(vmcs);
     }
     selected = 0;
-    tsc = random_state = 0;
+    tsc_now = TSC_START;
+    misc_enable_now = tsc_adjust_now = random_state = 0;
     memory_load(image ? image->memory : NULL);
     if (image)
         soft_system = image->system;
@@ -119,10 +121,6 @@ bool seam_interrupt_is_pending(void)
     return lps[selected].interrupt;
 }
 
-#define TSC_START 1000000
-#define TSC_STEP 1000
-static u64 misc_enable_now, tsc_adjust_now;
-
 void machine_set_msrs(u64 misc_enable, u64 tsc_adjust)
 {
     misc_enable_now = misc_enable;
@@ -131,12 +129,12 @@ void machine_set_msrs(u64 misc_enable, u64 tsc_adjust)
 
 void machine_set_tsc(u64 value)
 {
-    tsc = value - TSC_START;
+    tsc_now = value;
 }
 
 u64 seam_tsc(void)
 {
-    return TSC_START + (tsc += TSC_STEP);
+    return tsc_now += 1000;
 }
 
 bool seam_guest_is_interrupted(void)

@@ -33,6 +33,11 @@ void guest_accept_begin(struct tdvps *vcpu, struct guest_exit *exit, gfn_t frame
     *exit = (struct guest_exit){.reason = EXIT_TDCALL};
 }
 
+void guest_gets_on(void)
+{
+    seam_vmcs_write(VMCS_GUEST_RIP, seam_vmcs_read(VMCS_GUEST_RIP) + TDCALL_BYTES);
+}
+
 void guest_interrupted(struct guest_exit *exit)
 {
     *exit = (struct guest_exit){
@@ -65,7 +70,7 @@ static void accept_play(struct tdvps *vcpu, struct guest_exit *exit)
 static void interrupt_play(struct tdvps *vcpu, struct guest_exit *exit)
 {
     (void)vcpu;
-    seam_vmcs_write(VMCS_GUEST_RIP, seam_vmcs_read(VMCS_GUEST_RIP) + TDCALL_BYTES);
+    guest_gets_on();
     guest_interrupted(exit);
 }
 

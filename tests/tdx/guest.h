@@ -16,6 +16,8 @@ bool guest_translate(u64 eptp, u64 address, struct translation *translation);
 
 /* The exit that TDCALL makes; vcpu->gpr are set for TDG.MEM.PAGE.ACCEPT. */
 void guest_accept_begin(struct tdvps *vcpu, struct guest_exit *exit, gfn_t frame, enum level level);
+/* In a guest's play: it is at another instruction than where it was entered. */
+void guest_gets_on(void);
 /* The exit of an interrupt that belongs to the VMM. */
 void guest_interrupted(struct guest_exit *exit);
 

@@ -149,6 +149,7 @@ static void guest_play(struct tdvps *vcpu, struct guest_exit *exit)
         player->frame = frame_choose(player);
     }
     player->accepts_in_a_row = 0;
+    guest_gets_on();
     guest_interrupted(exit);
 }
 
