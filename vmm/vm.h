@@ -6,6 +6,7 @@
 #include "mm/ept.h"
 #include "tdx/td.h"
 #include "vmm/console.h"
+#include "vmm/fw_cfg.h"
 #include "vmm/ioapic.h"
 #include "vmm/lapic.h"
 #include "vmm/memory.h"
@@ -74,6 +75,7 @@ struct vm {
     struct lock lock; /* RANK_VM; guards the rest */
     struct uart uart;
     struct ioapic ioapic;
+    struct fw_cfg fw_cfg;
     struct guest_console console;
     u64 poll_tsc; /* when the console is looked at next; vCPU 0 does it */
 
