@@ -176,6 +176,26 @@ def test_two_vcpus_interrupt_each_other(boot):
     assert_survived(machine)
 
 
+def test_a_multiboot_image_starts_all_its_processors(boot):
+    config = "[guest bare]\nkind = vm\nkernel = bare.flat\ncmdline = one two\nmemory = 32M\nvcpus = 3\n"
+    machine = boot(config, {"bare.flat": guest_file("vm_multiboot")}, cpus=3)
+    machine.expect("guest: started with: bare.flat one two\r?$")
+    machine.expect("guest: all processors are online", 60)
+    assert machine.finish() == 0, machine.tail()
+    assert "ended itself by the test port with 0" in machine.text(), machine.tail()
+    assert_survived(machine)
+
+
+def test_what_a_vm_tries_has_the_answer_of_a_board(boot_vm):
+    machine = boot_vm("vm_probe")
+    machine.expect("guest: AVX-512 lives through an exit")
+    machine.expect("guest: PASS", 30)
+    assert machine.finish() == 0, machine.tail()
+    assert "guest: FAIL" not in machine.text(), machine.tail()
+    assert "summary: MSR accesses refused: 7\n" in machine.text(), machine.tail()
+    assert_survived(machine)
+
+
 def test_an_instruction_that_is_not_emulated_ends_the_vm(boot_vm):
     machine = boot_vm("vm_device")
     machine.expect("guest: copying to a device")
