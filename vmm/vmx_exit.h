@@ -24,6 +24,13 @@ static inline void vmx_inject_ud(void)
     vmx_field_set(VMCS_ENTRY_INTR_INFO, INTR_VALID | INTR_TYPE_EXCEPTION | VECTOR_UD);
 }
 
+/* What CPUID answers has changed. */
+static inline void vmx_cpuid_forget(struct vcpu *vcpu)
+{
+    for (u32 i = 0; i < VMX_CPUID_LINES; i++)
+        vcpu->vmx.cpuid[i].is_filled = false;
+}
+
 /* A general register by the number that instructions have for it: GPR_RAX... */
 static inline u64 vmx_register(const struct vcpu *vcpu, u32 number)
 {

@@ -122,7 +122,8 @@ static struct cpuid_values features(const struct vmx_cpu_view *view)
     values.ebx |= 1u << core_bits(view) << CPUID_1_EBX_COUNT_SHIFT |
                   view->apic_id << CPUID_1_EBX_APIC_ID_SHIFT;
     values.ecx |= CPUID_1_ECX_X2APIC | CPUID_1_ECX_TSC_DEADLINE | CPUID_1_ECX_HYPERVISOR;
-    values.edx |= CPUID_1_EDX_APIC | (view->vcpus > 1 ? CPUID_1_EDX_HTT : 0);
+    values.edx |=
+        (view->apic_is_off ? 0 : CPUID_1_EDX_APIC) | (view->vcpus > 1 ? CPUID_1_EDX_HTT : 0);
     return values;
 }
 

@@ -10,6 +10,7 @@
 /* Who asks. */
 struct vmx_cpu_view {
     u32 apic_id, vcpus;
+    bool apic_is_off; /* by IA32_APIC_BASE */
     u64 xcr0;
 };
 

@@ -123,7 +123,11 @@ __attribute__((noinline)) static void
 serve_new_cpuid(struct vcpu *vcpu, struct vmx_cpuid_line *line, u32 leaf, u32 subleaf)
 {
     const struct vmx_cpu_view view = {
-        .apic_id = vcpu->index, .vcpus = vcpu->vm->vcpu_count, .xcr0 = vcpu->vmx.registers.xcr0};
+        .apic_id = vcpu->index,
+        .vcpus = vcpu->vm->vcpu_count,
+        .apic_is_off = vcpu->lapic.mode == LAPIC_OFF,
+        .xcr0 = vcpu->vmx.registers.xcr0,
+    };
     *line = (struct vmx_cpuid_line){leaf, subleaf, vmx_cpuid(&view, leaf, subleaf), true};
     answer_cpuid(vcpu, line);
 }
@@ -192,9 +196,7 @@ static void serve_xsetbv(struct vcpu *vcpu)
     }
     xcr0_write(value);
     vcpu->vmx.registers.xcr0 = value;
-    /* Leaf 0xd tells how much XSAVE writes now. */
-    for (u32 i = 0; i < VMX_CPUID_LINES; i++)
-        vcpu->vmx.cpuid[i].is_filled = false;
+    vmx_cpuid_forget(vcpu); /* leaf 0xd tells how much XSAVE writes now */
     vmx_skip_instruction();
 }
 

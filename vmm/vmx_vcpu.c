@@ -174,7 +174,7 @@ static enum error write_fields(struct vcpu *vcpu, const struct shim_parameters *
         vmx_field_set(controls[i].field, values[i]);
     write_constants(constants, ARRAY_LENGTH(constants));
     write_control_registers(GUEST_CR0, GUEST_CR4);
-    vmx_field_set(VMCS_MSR_BITMAP, vmx_msr_bitmap().raw);
+    vmx_field_set(VMCS_MSR_BITMAP, virt_to_phys(vmx_msr_bitmap()).raw);
     vmx_field_set(VMCS_VPID, VPID_FIRST + vcpu->index);
     vmx_field_set(VMCS_EPT_POINTER, ept_pointer(&vcpu->vm->direct));
     vmx_field_set(VMCS_GUEST_CR3, start->page_tables);

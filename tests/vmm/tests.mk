@@ -84,3 +84,7 @@ xapic_SOURCES := vmm/xapic.c vmm/lapic.c vmm/vlapic.c boot/machine.c
 HOST_TESTS += multiboot
 multiboot_TEST := tests/vmm/multiboot_test.c
 multiboot_SOURCES := vmm/multiboot.c vmm/fw_cfg.c vmm/guest_image.c vmm/linux.c vmm/acpi_tables.c boot/machine.c
+
+HOST_TESTS += vmx_msrs
+vmx_msrs_TEST := tests/vmm/vmx_msrs_test.c
+vmx_msrs_SOURCES := vmm/vmx_msrs.c vmm/vlapic.c vmm/lapic.c boot/machine.c boot/names.c

@@ -70,6 +70,8 @@ static void cpuid_tells_of_what_the_vmm_does(void **state)
     struct cpuid_values features = vmx_cpuid(&one, 1, 0), tsc = vmx_cpuid(&one, 0x15, 0);
     assert_int_equal(features.ecx & (1u << 21 | 1u << 24), 1u << 21 | 1u << 24);
     assert_true(features.edx & 1u << 9);
+    struct vmx_cpu_view off = {.vcpus = 1, .apic_is_off = true};
+    assert_false(vmx_cpuid(&off, 1, 0).edx & 1u << 9);
     assert_true(vmx_cpuid(&one, 7, 0).edx & 1u << 29);
     assert_int_equal((u64)tsc.ecx * tsc.ebx / tsc.eax, 100000000);
     assert_int_equal(vmx_cpuid(&one, 0x16, 0).eax, 100);
