@@ -186,6 +186,16 @@ def test_a_multiboot_image_starts_all_its_processors(boot):
     assert_survived(machine)
 
 
+def test_guests_keep_the_registers_that_no_vmcs_keeps(boot):
+    config = "[guest %s]\nkind = vm\nkernel = guest.bin\nmemory = %dM\n"
+    machine = boot("".join(config % guest for guest in (("one", 33), ("two", 77))),
+                   {"guest.bin": guest_file("vm_registers")})
+    assert machine.finish() == 0, machine.tail()
+    assert "guest: FAIL" not in machine.text(), machine.tail()
+    assert machine.text().count("guest: all registers kept their values") == 2, machine.tail()
+    assert_survived(machine, vms=2)
+
+
 def test_what_a_vm_tries_has_the_answer_of_a_board(boot_vm):
     machine = boot_vm("vm_probe")
     machine.expect("guest: AVX-512 lives through an exit")
