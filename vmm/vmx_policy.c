@@ -204,13 +204,23 @@ struct cpuid_values vmx_cpuid(const struct vmx_cpu_view *view, u32 leaf, u32 sub
 }
 
 /* All that the machine has of what fits into the area that a vCPU has for it. */
-u64 vmx_xcr0_allowed(void)
+static u64 xcr0_find(void)
 {
     if (!(cpuid(1, 0).ecx & CPUID_1_ECX_XSAVE))
         return 0;
     u64 allowed = cpuid(0xd, 0).eax & (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512);
     if ((allowed & XCR0_AVX512) != XCR0_AVX512 || xsave_bytes(allowed) > PAGE_BYTES)
         allowed &= ~XCR0_AVX512;
+    return allowed;
+}
+
+/* Asked for by each switch of vCPUs: found once. Without XSAVE the search is short. */
+u64 vmx_xcr0_allowed(void)
+{
+    static _Atomic u64 found;
+    u64 allowed = found;
+    if (!allowed)
+        found = allowed = xcr0_find();
     return allowed;
 }
 
