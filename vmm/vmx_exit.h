@@ -54,6 +54,7 @@ void vmx_end_for_exit(struct vcpu *vcpu, enum vm_end end);
 
 /* Handlers, by exit reason, that have files of their own. */
 void vmx_serve_control_register(struct vcpu *vcpu);
+void vmx_serve_io(struct vcpu *vcpu);
 void vmx_serve_rdmsr(struct vcpu *vcpu);
 void vmx_serve_wrmsr(struct vcpu *vcpu);
 /* False: no device is there. */

@@ -322,6 +322,7 @@ u64 vmx_arch_capabilities(void)
 #define IO_SIZE_MASK 7
 #define IO_IN (1ull << 3)
 #define IO_STRING (1ull << 4)
+#define IO_REP (1ull << 5)
 #define IO_PORT_SHIFT 16
 
 struct vmx_io vmx_io_decode(u64 qualification)
@@ -331,6 +332,7 @@ struct vmx_io vmx_io_decode(u64 qualification)
         .size_bytes = (u32)(qualification & IO_SIZE_MASK) + 1,
         .in = qualification & IO_IN,
         .string = qualification & IO_STRING,
+        .rep = qualification & IO_REP,
     };
 }
 

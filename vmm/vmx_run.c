@@ -8,7 +8,6 @@
 #include "boot/time.h"
 #include "boot/x86.h"
 #include "vmm/measure.h"
-#include "vmm/ports.h"
 #include "vmm/vmx_exit.h"
 #include "vmm/vmx_interrupt.h"
 #include "vmm/vmx_policy.h"
@@ -144,21 +143,6 @@ static void serve_cpuid(struct vcpu *vcpu)
         serve_new_cpuid(vcpu, line, leaf, subleaf);
 }
 
-static void serve_io(struct vcpu *vcpu)
-{
-    struct vmx_io io = vmx_io_decode(vmx_field(VMCS_EXIT_QUALIFICATION));
-    u64 *rax = &vcpu->vmx.gpr[GPR_RAX];
-    if (io.string) {
-        serve_unknown(vcpu);
-        return;
-    }
-    if (io.in)
-        *rax = vmx_io_merge(*rax, ports_read(vcpu->vm, io.port, io.size_bytes), io.size_bytes);
-    else
-        ports_write(vcpu->vm, io.port, io.size_bytes, (u32)*rax);
-    vmx_skip_instruction();
-}
-
 /* A VM has no hypercalls, but for those of a guest that measures. */
 static void serve_vmcall(struct vcpu *vcpu)
 {
@@ -226,7 +210,7 @@ static void (*const handlers[EXIT_REASON_LIMIT])(struct vcpu *vcpu) = {
     [EXIT_MONITOR] = serve_undefined,
     [EXIT_MWAIT] = serve_undefined,
     [EXIT_CR_ACCESS] = vmx_serve_control_register,
-    [EXIT_IO] = serve_io,
+    [EXIT_IO] = vmx_serve_io,
     [EXIT_RDMSR] = vmx_serve_rdmsr,
     [EXIT_WRMSR] = vmx_serve_wrmsr,
     [EXIT_EPT_VIOLATION] = serve_ept_violation,

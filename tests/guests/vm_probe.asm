@@ -6,6 +6,7 @@
 VECTOR_DB equ 1
 VECTOR_UD equ 6
 VECTOR_GP equ 13
+VECTOR_PF equ 14
 
 MSR_TSC            equ 0x10
 MSR_PAT            equ 0x277
@@ -21,6 +22,8 @@ CR0_NW  equ 1 << 29
 CR4_OSXSAVE equ 1 << 18
 CR4_VMXE equ 1 << 13
 CR4_PKE  equ 1 << 22
+PORT_NOBODY equ 0x8800
+NOWHERE equ 1 << 32              ; the page tables map less
 MARK    equ 0x1122334455667788
 
 ; The instruction, of so many bytes, must raise the exception.
@@ -161,6 +164,44 @@ main:
         bt eax, 14                      ; BS
         jnc .step
 
+        ; Strings to and from ports: forwards and backwards, in more than one piece, and from nowhere.
+        lea rsi, [rel string]
+        mov ecx, string_end - string
+        mov edx, PORT_UART
+        rep outsb
+        test ecx, ecx
+        jnz .string
+        lea rax, [rel string_end]
+        cmp rsi, rax
+        jne .string
+        std
+        lea rdi, [rel buffer + 14]
+        mov ecx, 5
+        mov edx, PORT_NOBODY
+        rep insw
+        cld
+        lea rax, [rel buffer + 4]
+        cmp rdi, rax
+        jne .string
+        cmp dword [rel buffer + 4], 0xffff0000
+        jne .string
+        mov rax, [rel buffer + 8]
+        inc rax
+        jnz .string
+        lea rsi, [rel main]
+        mov ecx, 300
+        rep outsd
+        test ecx, ecx
+        jnz .string
+        lea rax, [rel main + 1200]
+        cmp rsi, rax
+        jne .string
+        mov rsi, NOWHERE
+        raises VECTOR_PF, 1, {outsb}
+        mov rax, cr2
+        cmp rax, rsi
+        jne .string
+
         ; Vector registers, as far as there are any, live through exits.
         mov eax, 1
         xor ecx, ecx
@@ -212,6 +253,8 @@ main:
 .cpuid: fail "CPUID"
 .control:
         fail "a control register"
+.string:
+        fail "a string instruction"
 .step:  fail "a single step"
 .vector:
         fail "a vector register"
@@ -230,6 +273,7 @@ main:
 on_db:  handler VECTOR_DB, 0
 on_ud:  handler VECTOR_UD, 0
 on_gp:  handler VECTOR_GP, 8
+on_pf:  handler VECTOR_PF, 8
 
 handlers:
         dw VECTOR_DB
@@ -238,7 +282,13 @@ handlers:
         dd on_ud
         dw VECTOR_GP
         dd on_gp
+        dw VECTOR_PF
+        dd on_pf
         dw 0
         align 4
 raised:  dd 0
 to_skip: dd 0
+string: db "guest: a string of bytes", 13, 10
+string_end:
+        align 8
+buffer: times 16 db 0

@@ -227,11 +227,11 @@ static void in_and_out_are_told_apart(void **state)
 {
     (void)state;
     struct vmx_io io = vmx_io_decode(0x03f80000);
-    assert_true(io.port == 0x3f8 && io.size_bytes == 1 && !io.in && !io.string);
+    assert_true(io.port == 0x3f8 && io.size_bytes == 1 && !io.in && !io.string && !io.rep);
     io = vmx_io_decode(0xfffe0000 | 1 << 3 | 3);
     assert_true(io.port == 0xfffe && io.size_bytes == 4 && io.in && !io.string);
     io = vmx_io_decode(0x00600000 | 1 << 5 | 1 << 4 | 1); /* REP OUTSW */
-    assert_true(io.port == 0x60 && io.size_bytes == 2 && !io.in && io.string);
+    assert_true(io.port == 0x60 && io.size_bytes == 2 && !io.in && io.string && io.rep);
     assert_true(vmx_io_merge(0x1122334455667788, 0xffffffaa, 1) == 0x11223344556677aa);
     assert_true(vmx_io_merge(0x1122334455667788, 0xffffbbaa, 2) == 0x112233445566bbaa);
     assert_true(vmx_io_merge(0x1122334455667788, 0xffffffff, 4) == 0xffffffff);
