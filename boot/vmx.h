@@ -109,20 +109,6 @@ static inline enum vmx_result invept(u64 type, u64 eptp)
     return vmx_result_of(carry, zero);
 }
 
-#define INVVPID_CONTEXT 1
-static inline enum vmx_result invvpid(u64 type, u16 vpid)
-{
-    struct {
-        u64 vpid, address;
-    } descriptor = {vpid, 0};
-    u8 carry, zero;
-    __asm__ volatile("invvpid %2, %3"
-                     : "=@ccc"(carry), "=@ccz"(zero)
-                     : "m"(descriptor), "r"(type)
-                     : "memory");
-    return vmx_result_of(carry, zero);
-}
-
 /* Pin-based controls. */
 #define PIN_EXTERNAL_INTERRUPT (1u << 0)
 #define PIN_NMI (1u << 3)

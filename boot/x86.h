@@ -143,6 +143,7 @@ static inline void interrupts_disable(void)
 #define RFLAGS_ZF (1ull << 6)
 #define RFLAGS_TF (1ull << 8)
 #define RFLAGS_IF (1ull << 9)
+#define RFLAGS_DF (1ull << 10)
 #define RFLAGS_RF (1ull << 16)
 
 #define EFER_SCE (1ull << 0)

@@ -5,6 +5,7 @@
 #include "boot/string.h"
 #include "vmm/acpi_tables.h"
 #include "vmm/linux.h"
+#include "vmm/multiboot.h"
 
 #define PTE_PRESENT (1ull << 0)
 #define PTE_WRITE (1ull << 1)
@@ -162,6 +163,8 @@ enum error guest_image_build(struct guest_image *image, gpa_t gpa_shared)
         return e;
     if (guest_image_is_flat(config))
         return load_flat(image, kernel, gpa_shared);
+    if (multiboot_is_image(kernel))
+        return multiboot_load(image, kernel, initrd);
     if (linux_is_elf(kernel))
         return linux_load_elf(image, kernel, initrd);
     return linux_load_bzimage(image, kernel, initrd);

@@ -118,7 +118,11 @@ void memory_note_private(struct vm *vm)
         vm->memory.private_most = now;
 }
 
-/* Maps what is absent of [start, end); a frame that fails here will fault itself. */
+/*
+ * Maps what is absent of [start, end); a frame that fails here will fault itself. But a call that
+ * was busy is not just left: the module keeps the entry for us, and its guest would wait in vain.
+ */
+#define AHEAD_TRIES 100
 static void map_ahead(struct vcpu *vcpu, u64 start, u64 end)
 {
     struct vm *vm = vcpu->vm;
@@ -129,7 +133,10 @@ static void map_ahead(struct vcpu *vcpu, u64 start, u64 end)
         if (!frame_may_be_private(&vm->memory, frame) ||
             !hpa_is_none(mirror_lookup(&vm->td.mirror, frame, NULL)))
             continue;
-        if (mirror_map(&vm->td.mirror, &vcpu->caches, frame, LEVEL_4K))
+        enum error e = ERR_BUSY;
+        for (u32 tries = 0; e == ERR_BUSY && tries < AHEAD_TRIES; tries++)
+            e = mirror_map(&vm->td.mirror, &vcpu->caches, frame, LEVEL_4K);
+        if (e)
             return;
         vm->memory.faulted++;
     }

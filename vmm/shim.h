@@ -7,6 +7,8 @@
 
 /* The shim accepts [0, memory_bytes) before it enters the kernel. */
 #define SHIM_ACCEPT_MEMORY (1u << 0)
+/* Of a VM, which has no shim: vCPU 0 starts as multiboot says, with RDI's value in EBX. */
+#define SHIM_MULTIBOOT (1u << 1)
 
 /* At LAYOUT_SHIM_PARAMETERS; vmm/shim.asm names the same offsets. */
 struct shim_parameters {

@@ -6,6 +6,7 @@
 #include "mm/ept.h"
 #include "tdx/td.h"
 #include "vmm/console.h"
+#include "vmm/fw_cfg.h"
 #include "vmm/ioapic.h"
 #include "vmm/lapic.h"
 #include "vmm/memory.h"
@@ -81,6 +82,7 @@ struct vm {
     struct lock lock; /* RANK_VM; guards the rest */
     struct uart uart;
     struct ioapic ioapic;
+    struct fw_cfg fw_cfg;
     struct guest_console console;
 
     u64 scan_tsc; /* when vCPU 0 looks for memory that could be promoted */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Control registers of a VM: exits of MOV to CR0, CR4 and CR8, where a bit of the VMM's is meant.
  */
+#include "boot/cpu.h"
 #include "boot/msr.h"
 #include "vmm/vmx_exit.h"
 #include "vmm/vmx_policy.h"
@@ -31,9 +32,8 @@ static struct vmx_modes modes_seen(void)
 /* Translations that the guest's old modes made are not those of the new ones. */
 static void flush(void)
 {
-    if ((vmx_field(VMCS_PROC_CONTROLS2) & PROC2_VPID) &&
-        invvpid(INVVPID_CONTEXT, (u16)vmx_field(VMCS_VPID)))
-        panic("INVVPID failed");
+    if (invept(INVEPT_ALL, 0))
+        panic("INVEPT of all contexts failed on processor %u", cpu_this()->index);
 }
 
 /* Switching paging on in legacy PAE mode reads four entries, which VMX keeps in the VMCS. */

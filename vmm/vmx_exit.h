@@ -24,6 +24,13 @@ static inline void vmx_inject_ud(void)
     vmx_field_set(VMCS_ENTRY_INTR_INFO, INTR_VALID | INTR_TYPE_EXCEPTION | VECTOR_UD);
 }
 
+/* What CPUID answers has changed. */
+static inline void vmx_cpuid_forget(struct vcpu *vcpu)
+{
+    for (u32 i = 0; i < VMX_CPUID_LINES; i++)
+        vcpu->vmx.cpuid[i].is_filled = false;
+}
+
 /* A general register by the number that instructions have for it: GPR_RAX... */
 static inline u64 vmx_register(const struct vcpu *vcpu, u32 number)
 {
@@ -47,6 +54,7 @@ void vmx_end_for_exit(struct vcpu *vcpu, enum vm_end end);
 
 /* Handlers, by exit reason, that have files of their own. */
 void vmx_serve_control_register(struct vcpu *vcpu);
+void vmx_serve_io(struct vcpu *vcpu);
 void vmx_serve_rdmsr(struct vcpu *vcpu);
 void vmx_serve_wrmsr(struct vcpu *vcpu);
 /* False: no device is there. */

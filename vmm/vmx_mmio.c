@@ -1,22 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* A VM's access to device memory: an EPT violation whose instruction is executed here. */
 #include "boot/log.h"
-#include "vmm/guest_walk.h"
 #include "vmm/layout.h"
 #include "vmm/mmio.h"
 #include "vmm/mmio_decode.h"
 #include "vmm/vmx_exit.h"
-#include "vmm/vmx_vm.h"
+#include "vmm/vmx_linear.h"
 #include "vmm/xapic.h"
 
 #define APIC_REGISTER_STRIDE 16u
 
 typedef unsigned long long number; /* what %llu takes */
-
-static bool read_memory(void *context, gpa_t address, void *bytes, u32 len_bytes)
-{
-    return vmx_memory_read(context, address, bytes, len_bytes);
-}
 
 static u32 mode_bits(void)
 {
@@ -24,31 +18,6 @@ static u32 mode_bits(void)
     if ((access & SEGMENT_LONG) && (vmx_field(VMCS_GUEST_EFER) & EFER_LMA))
         return 64;
     return access & SEGMENT_DEFAULT_32 ? 32 : 16;
-}
-
-/* As many bytes at RIP as can be read, at most an instruction's; they may reach into a next page.
- */
-static u32 fetch(struct vcpu *vcpu, u8 bytes[INSTRUCTION_BYTES_MAX])
-{
-    const struct guest_paging paging = {
-        .cr0 = vmx_field(VMCS_GUEST_CR0),
-        .cr3 = vmx_field(VMCS_GUEST_CR3),
-        .cr4 = vmx_field(VMCS_GUEST_CR4),
-        .efer = vmx_field(VMCS_GUEST_EFER),
-    };
-    u64 linear = vmx_field(VMCS_GUEST_CS_BASE) + vmx_field(VMCS_GUEST_RIP);
-    u32 count = 0;
-    while (count < INSTRUCTION_BYTES_MAX) {
-        gpa_t address;
-        u32 part = (u32)(PAGE_BYTES - ((linear + count) & PAGE_MASK));
-        if (part > INSTRUCTION_BYTES_MAX - count)
-            part = INSTRUCTION_BYTES_MAX - count;
-        if (!guest_walk(&paging, linear + count, read_memory, vcpu->vm, &address) ||
-            !vmx_memory_read(vcpu->vm, address, bytes + count, part))
-            break;
-        count += part;
-    }
-    return count;
 }
 
 /* The end of the guest: one line with the bytes that were not understood. */
@@ -128,7 +97,8 @@ bool vmx_serve_mmio(struct vcpu *vcpu, gpa_t address)
     /* An event that is delivered by way of a device is no instruction's doing. */
     bool is_delivery = vmx_field(VMCS_IDT_VECTORING_INFO) & INTR_VALID;
     bool is_fetch = vmx_field(VMCS_EXIT_QUALIFICATION) & EPT_VIOLATION_EXECUTE;
-    u32 count = is_delivery || is_fetch ? 0 : fetch(vcpu, bytes);
+    u64 linear = vmx_field(VMCS_GUEST_CS_BASE) + vmx_field(VMCS_GUEST_RIP);
+    u32 count = is_delivery || is_fetch ? 0 : vmx_linear_read(vcpu, linear, bytes, sizeof bytes);
     if (mmio_decode(bytes, count, mode_bits(), &instruction))
         end_for_instruction(vcpu, address, bytes, count);
     else

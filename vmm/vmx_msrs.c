@@ -2,7 +2,6 @@
 #include "vmm/vmx_msrs.h"
 
 #include "boot/msr.h"
-#include "boot/phys.h"
 #include "boot/string.h"
 #include "vmm/vmx_exit.h"
 #include "vmm/vmx_policy.h"
@@ -24,7 +23,7 @@ static void let_through(u8 *bitmap, u32 index)
 }
 
 /* Made anew, and alike, by each VM. */
-hpa_t vmx_msr_bitmap(void)
+const u8 *vmx_msr_bitmap(void)
 {
     static const u32 direct[] = {
 #define VMX_MSR_DIRECT(name) MSR_##name,
@@ -38,7 +37,7 @@ hpa_t vmx_msr_bitmap(void)
     is_made = true;
     for (u32 i = 0; i < ARRAY_LENGTH(direct); i++)
         let_through(bitmap, direct[i]);
-    return virt_to_phys(bitmap);
+    return bitmap;
 }
 
 static u64 efer_read(struct vcpu *vcpu)
@@ -190,6 +189,7 @@ static enum error apic_base_write(struct vcpu *vcpu, u64 value)
     enum error e = lapic_base_write(&vcpu->lapic, value);
     if (!e && old == LAPIC_OFF && vcpu->lapic.mode != LAPIC_OFF)
         vlapic_reset(&vcpu->vmx.apic);
+    vmx_cpuid_forget(vcpu);
     vcpu->vmx.attention = true;
     return e;
 }

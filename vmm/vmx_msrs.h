@@ -9,7 +9,7 @@
 struct vcpu;
 
 /* The bitmap of MSRs that are no exit: the same page for every VM. */
-hpa_t vmx_msr_bitmap(void);
+const u8 *vmx_msr_bitmap(void);
 
 /* ERR_INVALID: #GP. */
 enum error vmx_msr_read(struct vcpu *vcpu, u32 index, u64 *value);

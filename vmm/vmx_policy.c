@@ -122,7 +122,8 @@ static struct cpuid_values features(const struct vmx_cpu_view *view)
     values.ebx |= 1u << core_bits(view) << CPUID_1_EBX_COUNT_SHIFT |
                   view->apic_id << CPUID_1_EBX_APIC_ID_SHIFT;
     values.ecx |= CPUID_1_ECX_X2APIC | CPUID_1_ECX_TSC_DEADLINE | CPUID_1_ECX_HYPERVISOR;
-    values.edx |= CPUID_1_EDX_APIC | (view->vcpus > 1 ? CPUID_1_EDX_HTT : 0);
+    values.edx |=
+        (view->apic_is_off ? 0 : CPUID_1_EDX_APIC) | (view->vcpus > 1 ? CPUID_1_EDX_HTT : 0);
     return values;
 }
 
@@ -203,13 +204,23 @@ struct cpuid_values vmx_cpuid(const struct vmx_cpu_view *view, u32 leaf, u32 sub
 }
 
 /* All that the machine has of what fits into the area that a vCPU has for it. */
-u64 vmx_xcr0_allowed(void)
+static u64 xcr0_find(void)
 {
     if (!(cpuid(1, 0).ecx & CPUID_1_ECX_XSAVE))
         return 0;
     u64 allowed = cpuid(0xd, 0).eax & (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512);
     if ((allowed & XCR0_AVX512) != XCR0_AVX512 || xsave_bytes(allowed) > PAGE_BYTES)
         allowed &= ~XCR0_AVX512;
+    return allowed;
+}
+
+/* Asked for by each switch of vCPUs: found once. Without XSAVE the search is short. */
+u64 vmx_xcr0_allowed(void)
+{
+    static _Atomic u64 found;
+    u64 allowed = found;
+    if (!allowed)
+        found = allowed = xcr0_find();
     return allowed;
 }
 
@@ -311,6 +322,7 @@ u64 vmx_arch_capabilities(void)
 #define IO_SIZE_MASK 7
 #define IO_IN (1ull << 3)
 #define IO_STRING (1ull << 4)
+#define IO_REP (1ull << 5)
 #define IO_PORT_SHIFT 16
 
 struct vmx_io vmx_io_decode(u64 qualification)
@@ -320,6 +332,7 @@ struct vmx_io vmx_io_decode(u64 qualification)
         .size_bytes = (u32)(qualification & IO_SIZE_MASK) + 1,
         .in = qualification & IO_IN,
         .string = qualification & IO_STRING,
+        .rep = qualification & IO_REP,
     };
 }
 

@@ -10,6 +10,7 @@
 /* Who asks. */
 struct vmx_cpu_view {
     u32 apic_id, vcpus;
+    bool apic_is_off; /* by IA32_APIC_BASE */
     u64 xcr0;
 };
 
@@ -53,7 +54,7 @@ u64 vmx_arch_capabilities(void);
 struct vmx_io {
     u16 port;
     u32 size_bytes; /* 1, 2 or 4 */
-    bool in, string;
+    bool in, string, rep;
 };
 struct vmx_io vmx_io_decode(u64 qualification);
 /* RAX after an IN of `value`. */

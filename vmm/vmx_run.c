@@ -8,7 +8,6 @@
 #include "boot/time.h"
 #include "boot/x86.h"
 #include "vmm/measure.h"
-#include "vmm/ports.h"
 #include "vmm/schedule.h"
 #include "vmm/vmx_exit.h"
 #include "vmm/vmx_interrupt.h"
@@ -108,7 +107,11 @@ __attribute__((noinline)) static void
 serve_new_cpuid(struct vcpu *vcpu, struct vmx_cpuid_line *line, u32 leaf, u32 subleaf)
 {
     const struct vmx_cpu_view view = {
-        .apic_id = vcpu->index, .vcpus = vcpu->vm->vcpu_count, .xcr0 = vcpu->vmx.registers.xcr0};
+        .apic_id = vcpu->index,
+        .vcpus = vcpu->vm->vcpu_count,
+        .apic_is_off = vcpu->lapic.mode == LAPIC_OFF,
+        .xcr0 = vcpu->vmx.registers.xcr0,
+    };
     *line = (struct vmx_cpuid_line){leaf, subleaf, vmx_cpuid(&view, leaf, subleaf), true};
     answer_cpuid(vcpu, line);
 }
@@ -123,21 +126,6 @@ static void serve_cpuid(struct vcpu *vcpu)
         answer_cpuid(vcpu, line);
     else
         serve_new_cpuid(vcpu, line, leaf, subleaf);
-}
-
-static void serve_io(struct vcpu *vcpu)
-{
-    struct vmx_io io = vmx_io_decode(vmx_field(VMCS_EXIT_QUALIFICATION));
-    u64 *rax = &vcpu->vmx.gpr[GPR_RAX];
-    if (io.string) {
-        serve_unknown(vcpu);
-        return;
-    }
-    if (io.in)
-        *rax = vmx_io_merge(*rax, ports_read(vcpu->vm, io.port, io.size_bytes), io.size_bytes);
-    else
-        ports_write(vcpu->vm, io.port, io.size_bytes, (u32)*rax);
-    vmx_skip_instruction();
 }
 
 /* A VM has no hypercalls, but for those of a guest that measures. */
@@ -177,9 +165,7 @@ static void serve_xsetbv(struct vcpu *vcpu)
     }
     xcr0_write(value);
     vcpu->vmx.registers.xcr0 = value;
-    /* Leaf 0xd tells how much XSAVE writes now. */
-    for (u32 i = 0; i < VMX_CPUID_LINES; i++)
-        vcpu->vmx.cpuid[i].is_filled = false;
+    vmx_cpuid_forget(vcpu); /* leaf 0xd tells how much XSAVE writes now */
     vmx_skip_instruction();
 }
 
@@ -209,7 +195,7 @@ static void (*const handlers[EXIT_REASON_LIMIT])(struct vcpu *vcpu) = {
     [EXIT_MONITOR] = serve_undefined,
     [EXIT_MWAIT] = serve_undefined,
     [EXIT_CR_ACCESS] = vmx_serve_control_register,
-    [EXIT_IO] = serve_io,
+    [EXIT_IO] = vmx_serve_io,
     [EXIT_RDMSR] = vmx_serve_rdmsr,
     [EXIT_WRMSR] = vmx_serve_wrmsr,
     [EXIT_EPT_VIOLATION] = serve_ept_violation,

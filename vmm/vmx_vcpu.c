@@ -174,7 +174,7 @@ static enum error write_fields(struct vcpu *vcpu, const struct shim_parameters *
         vmx_field_set(controls[i].field, values[i]);
     write_constants(constants, ARRAY_LENGTH(constants));
     write_control_registers(GUEST_CR0, GUEST_CR4);
-    vmx_field_set(VMCS_MSR_BITMAP, vmx_msr_bitmap().raw);
+    vmx_field_set(VMCS_MSR_BITMAP, virt_to_phys(vmx_msr_bitmap()).raw);
     vmx_field_set(VMCS_VPID, VPID_FIRST + vcpu->index);
     vmx_field_set(VMCS_EPT_POINTER, ept_pointer(&vcpu->vm->direct));
     vmx_field_set(VMCS_GUEST_CR3, start->page_tables);
@@ -227,6 +227,24 @@ static const struct constant real_mode[] = {
     {VMCS_ENTRY_INTR_INFO, 0},
 };
 
+/* "Machine state" of a multiboot image: flat 32-bit segments without a table behind them. */
+#define SEGMENT_CODE_32 0xc09b
+#define MULTIBOOT_MAGIC 0x2badb002u
+static const struct constant multiboot[] = {
+    {VMCS_GUEST_CS_ACCESS, SEGMENT_CODE_32},
+    {VMCS_GUEST_CR3, 0},
+    {VMCS_GUEST_EFER, 0},
+};
+
+static void start_multiboot(struct vcpu *vcpu, const struct shim_parameters *start)
+{
+    write_constants(multiboot, ARRAY_LENGTH(multiboot));
+    write_control_registers(CR0_PE | CR0_ET, 0);
+    vmx_field_set(VMCS_ENTRY_CONTROLS, vmx_field(VMCS_ENTRY_CONTROLS) & ~(u64)ENTRY_GUEST_64);
+    vcpu->vmx.gpr[GPR_RAX] = MULTIBOOT_MAGIC;
+    vcpu->vmx.gpr[GPR_RBX] = start->rdi;
+}
+
 void vmx_vcpu_start_up(struct vcpu *vcpu, u8 page)
 {
     struct vmx_vcpu *vmx = &vcpu->vmx;
@@ -258,6 +276,10 @@ enum error vmx_vcpu_create(struct vcpu *vcpu, const struct shim_parameters *star
         return ERR_UNSUPPORTED;
     }
     e = write_fields(vcpu, start);
+    if (!e && (start->flags & SHIM_MULTIBOOT)) {
+        start_multiboot(vcpu, start);
+        vcpu->lapic.mode = LAPIC_XAPIC; /* as firmware leaves it */
+    }
     if (vmclear(vmx->vmcs))
         panic("VMCLEAR failed");
     return e;

@@ -17,7 +17,7 @@
 struct vcpu;
 struct shim_parameters;
 
-/* Answers of CPUID that were worked out once: they do not change while the guest runs. */
+/* Answers of CPUID that were worked out once. */
 #define VMX_CPUID_LINES 32u
 struct vmx_cpuid_line {
     u32 leaf, subleaf;

@@ -105,6 +105,31 @@ bool vmx_memory_read(struct vm *vm, gpa_t address, void *bytes, u32 len_bytes)
     return true;
 }
 
+static hpa_t page_for_write(struct vcpu *vcpu, gfn_t frame)
+{
+    hpa_t page = ept_lookup(&vcpu->vm->direct, frame, NULL);
+    if (hpa_is_none(page) && vmx_memory_fault(vcpu, frame) == OK)
+        page = ept_lookup(&vcpu->vm->direct, frame, NULL);
+    return page;
+}
+
+bool vmx_memory_write(struct vcpu *vcpu, gpa_t address, const void *bytes, u32 len_bytes)
+{
+    const u8 *in = bytes;
+    while (len_bytes) {
+        u64 offset = address.raw & PAGE_MASK;
+        u32 part = len_bytes < PAGE_BYTES - offset ? len_bytes : (u32)(PAGE_BYTES - offset);
+        hpa_t page = page_for_write(vcpu, gpa_to_gfn(address));
+        if (hpa_is_none(page))
+            return false;
+        memcpy((u8 *)phys_to_virt(page) + offset, in, part);
+        address.raw += part;
+        in += part;
+        len_bytes -= part;
+    }
+    return true;
+}
+
 u64 vmx_vm_pages(const struct vm *vm)
 {
     u64 sum = 0;

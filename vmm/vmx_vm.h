@@ -24,6 +24,9 @@ enum error vmx_memory_fault(struct vcpu *vcpu, gfn_t frame);
 /* Reads the guest's memory; false: some of it is none. */
 bool vmx_memory_read(struct vm *vm, gpa_t address, void *bytes, u32 len_bytes);
 
+/* Writes it, a page that is not there yet taken first; false: some of it is none. */
+bool vmx_memory_write(struct vcpu *vcpu, gpa_t address, const void *bytes, u32 len_bytes);
+
 /* Of 4 KiB, mapped now. */
 u64 vmx_vm_pages(const struct vm *vm);
 /* ERR_STATE: the EPT does not map as many pages as the guest was given. */

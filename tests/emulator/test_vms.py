@@ -121,7 +121,6 @@ ODD = [
     ("vmx-on", r"triple fault: exit reason 0x2 \(TRIPLE_FAULT\)"),
     ("no-write-through", r"triple fault: exit reason 0x2 \(TRIPLE_FAULT\)"),
     ("unknown-msr", r"triple fault: exit reason 0x2 \(TRIPLE_FAULT\)"),
-    ("string", r"did what a VM cannot do here: exit reason 0x1e \(IO\)"),
     ("single-step", r"triple fault: exit reason 0x2 \(TRIPLE_FAULT\)"),
     ("handler-nowhere", r"touched memory that it does not have: .* GPA 0xd00000\w+"),
 ]
@@ -175,6 +174,37 @@ def test_two_vcpus_interrupt_each_other(boot):
         machine.expect("guest: " + line, 60)
     assert machine.finish() == 0, machine.tail()
     assert "guest: FAIL" not in machine.text(), machine.tail()
+    assert_survived(machine)
+
+
+def test_a_multiboot_image_starts_all_its_processors(boot):
+    config = "[guest bare]\nkind = vm\nkernel = bare.flat\ncmdline = one two\nmemory = 32M\nvcpus = 3\n"
+    machine = boot(config, {"bare.flat": guest_file("vm_multiboot")}, cpus=3)
+    machine.expect("guest: started with: bare.flat one two\r?$")
+    machine.expect("guest: all processors are online", 60)
+    assert machine.finish() == 0, machine.tail()
+    assert "ended itself by the test port with 0" in machine.text(), machine.tail()
+    assert_survived(machine)
+
+
+def test_guests_keep_the_registers_that_no_vmcs_keeps(boot):
+    config = "[guest %s]\nkind = vm\nkernel = guest.bin\nmemory = %dM\n"
+    machine = boot("".join(config % guest for guest in (("one", 33), ("two", 77))),
+                   {"guest.bin": guest_file("vm_registers")})
+    assert machine.finish() == 0, machine.tail()
+    assert "guest: FAIL" not in machine.text(), machine.tail()
+    assert machine.text().count("guest: all registers kept their values") == 2, machine.tail()
+    assert_survived(machine, vms=2)
+
+
+def test_what_a_vm_tries_has_the_answer_of_a_board(boot_vm):
+    machine = boot_vm("vm_probe")
+    machine.expect("guest: a string of bytes\r?$")
+    machine.expect("guest: AVX-512 lives through an exit")
+    machine.expect("guest: PASS", 30)
+    assert machine.finish() == 0, machine.tail()
+    assert "guest: FAIL" not in machine.text(), machine.tail()
+    assert "summary: MSR accesses refused: 7\n" in machine.text(), machine.tail()
     assert_survived(machine)
 
 

@@ -23,7 +23,6 @@ table:
         dd vmx_on - table
         dd no_write_through - table
         dd unknown_msr - table
-        dd string - table
         dd single_step - table
         dd handler_nowhere - table
 
@@ -46,12 +45,6 @@ no_write_through:
 unknown_msr:
         mov ecx, UNKNOWN_MSR
         rdmsr
-        jmp survived
-string:
-        mov edx, PORT_UART
-        lea rsi, [rel table]
-        mov ecx, 4
-        rep outsb
         jmp survived
 single_step:
         pushfq

@@ -2,6 +2,7 @@
 ; Two vCPUs: the deadline timer, a start in real mode, interrupts both ways, NMI, both modes of the
 ; local APIC, and the I/O APIC by instructions of several kinds.
 %include "vm.inc"
+%include "vm_tables.inc"
 
 VECTOR_TIMER equ 0x40
 VECTOR_IPI   equ 0x41
@@ -32,13 +33,6 @@ AP_PAGE     equ 8
 AP_START    equ AP_PAGE << 12
 DELAY       equ 3000000                 ; ticks of the TSC
 
-%macro write_msr 2
-        mov ecx, %1
-        mov eax, %2
-        xor edx, edx
-        wrmsr
-%endmacro
-
 ; Halts until the counter is not 0, and sets it to 0.
 %macro wait_for 1
 %%again: cli
@@ -52,24 +46,7 @@ DELAY       equ 3000000                 ; ticks of the TSC
 %endmacro
 
 main:
-        lgdt [rel gdt_pointer]
-        lidt [rel idt_pointer]
-        lea rsi, [rel handlers]
-.gates: movzx ebx, word [rsi]           ; vector, handler
-        test ebx, ebx
-        jz .gates_done
-        mov eax, [rsi + 2]
-        shl ebx, 4
-        lea rdi, [rel idt]
-        add rbx, rdi
-        mov [rbx], ax
-        mov word [rbx + 2], 0x10
-        mov word [rbx + 4], 0x8e00
-        shr eax, 16
-        mov [rbx + 6], ax
-        add rsi, 6
-        jmp .gates
-.gates_done:
+        call load_tables
         write_msr MSR_SVR, SVR_ON
 
         write_msr MSR_LVT_TIMER, LVT_DEADLINE | VECTOR_TIMER
@@ -236,21 +213,8 @@ handlers:
         dd on_nmi
         dw 0
 
-        align 16
-gdt:    dq 0, 0
-        dq 0x00af9b000000ffff           ; what CS and SS are from the start
-        dq 0x00cf93000000ffff
-gdt_pointer:
-        dw gdt_pointer - gdt - 1
-        dq gdt
-idt_pointer:
-        dw idt_end - idt - 1
-        dq idt
         align 8
 timer_count:   dd 0
 ipi_count:     dd 0
 nmi_count:     dd 0
 in_xapic_mode: dd 0
-        align 16
-idt:    times 0x50 * 16 db 0
-idt_end:

@@ -26,7 +26,7 @@ static void error_check(const struct player *player, const char *what, enum erro
         player_fail(player, "%s: error %d", what, error);
 }
 
-static void frame_map(struct player *player, u32 frame)
+static enum error frame_map(struct player *player, u32 frame)
 {
     enum level level = LEVEL_4K;
     struct mirror *mirror = &player->td->mirror;
@@ -37,13 +37,15 @@ static void frame_map(struct player *player, u32 frame)
     if (level == LEVEL_2M && (error == ERR_EXISTS || error == ERR_NO_MEMORY))
         error = mirror_map(mirror, &player->caches, gfn(frame), LEVEL_4K);
     error_check(player, "a map", error);
+    return error;
 }
 
-static void frame_demote(struct player *player, u32 frame)
+static enum error frame_demote(struct player *player, u32 frame)
 {
     player->demotions++;
-    error_check(player, "a demotion",
-                mirror_demote(&player->td->mirror, &player->caches, gfn(frame), LEVEL_4K));
+    enum error error = mirror_demote(&player->td->mirror, &player->caches, gfn(frame), LEVEL_4K);
+    error_check(player, "a demotion", error);
+    return error;
 }
 
 static void frames_remove(struct player *player, u32 start, u32 end)
@@ -72,11 +74,14 @@ static void fault_serve(struct player *player, const struct td_exit *exit)
     player->faults++;
     player->is_retrying = player->is_accepting;
     player->is_accepting = false;
-    /* There, and the guest cannot use it: it wants a smaller page. */
-    if (!hpa_is_none(mirror_lookup(&player->td->mirror, gfn(frame), &level)) && level)
-        frame_demote(player, frame);
-    else
-        frame_map(player, frame);
+    /* There, and the guest cannot use it: it wants a smaller page. What is busy is tried again: the
+     * module keeps the entry for us, and the guest would wait for it in vain. */
+    enum error error;
+    do {
+        bool is_large =
+            !hpa_is_none(mirror_lookup(&player->td->mirror, gfn(frame), &level)) && level;
+        error = is_large ? frame_demote(player, frame) : frame_map(player, frame);
+    } while (error == ERR_BUSY);
 }
 
 static void guest_enter(struct player *player)
@@ -116,11 +121,11 @@ void player_step(struct player *player)
     else if (kind < 80)
         frames_remove(player, frame, end);
     else if (kind < 84)
-        frame_demote(player, frame);
+        (void)frame_demote(player, frame);
     else if (kind < 90)
         region_promote(player, frame);
     else if (kind < 95)
-        frame_map(player, frame);
+        (void)frame_map(player, frame);
     else if (kind < 96)
         vcpu_caches_drain(&player->caches);
     else

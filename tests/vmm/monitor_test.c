@@ -135,7 +135,8 @@ void summary_collect(struct vm_result *result, struct vm *vm)
 }
 void summary_print(const struct vm *vm, const struct vm_result *result)
 {
-    log_line("%s ended: %d", vm->config->name, result->end);
+    log_line("%s ended: %s", vm->config->name,
+             result->end == VM_END_BY_USER ? "by its user" : "powered off");
 }
 bool vm_result_is_good(const struct vm *vm, const struct vm_result *result)
 {
@@ -229,7 +230,7 @@ static void all_guests_run_and_the_line_passes_on(void **state)
     runs(NULL);
     assert_int_equal(started, 2);
     says("tain: console of guest one;");
-    const char *one = strstr(host_log(), "one ended: 1\n");
+    const char *one = strstr(host_log(), "one ended: powered off\n");
     assert_non_null(one);
     assert_non_null(strstr(one, "tain: console of guest two;"));
     assert_true(guests_were_good());
@@ -239,9 +240,9 @@ static void in_turn_one_ends_before_the_next_is_built(void **state)
 {
     (void)state;
     monitor_run(true);
-    const char *ended = strstr(host_log(), "one ended: 1\n");
+    const char *ended = strstr(host_log(), "one ended: powered off\n");
     assert_non_null(ended);
-    assert_null(strstr(host_log(), "two ended: 1\none"));
+    assert_null(strstr(host_log(), "two ended: powered off\none"));
     assert_true(strstr(host_log(), "console of guest two") > ended);
 }
 
@@ -264,8 +265,8 @@ static void ctrl_a_x_ends_the_guest_that_has_the_line(void **state)
 {
     (void)state;
     runs("\x01x");
-    says("one ended: 2\n"); /* by its user */
-    says("two ended: 1\n");
+    says("one ended: by its user\n");
+    says("two ended: powered off\n");
 }
 
 static void ctrl_a_n_goes_from_guest_to_guest(void **state)

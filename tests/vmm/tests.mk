@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # HOST_TESTS names the tests of this folder; NAME_SOURCES are the real sources that each links.
-VMM_DEVICES := vmm/uart.c vmm/ioapic.c vmm/lapic.c vmm/ports.c vmm/mmio.c vmm/msrs.c vmm/console.c \
+VMM_DEVICES := vmm/uart.c vmm/ioapic.c vmm/lapic.c vmm/ports.c vmm/fw_cfg.c vmm/mmio.c vmm/msrs.c vmm/console.c \
                vmm/vmcall.c vmm/measure.c vmm/measure_calls.c vmm/memory.c vmm/conversion.c vmm/cpuid.c boot/machine.c boot/lock.c boot/names.c \
                tests/vmm/fakes.c
 
@@ -26,7 +26,7 @@ acpi_tables_SOURCES := vmm/acpi_tables.c
 
 HOST_TESTS += linux
 linux_TEST := tests/vmm/linux_test.c
-linux_SOURCES := vmm/linux.c vmm/guest_image.c vmm/acpi_tables.c boot/machine.c
+linux_SOURCES := vmm/linux.c vmm/multiboot.c vmm/guest_image.c vmm/acpi_tables.c boot/machine.c
 
 HOST_TESTS += run
 run_TEST := tests/vmm/run_test.c
@@ -34,7 +34,7 @@ run_SOURCES := vmm/run.c $(VMM_DEVICES)
 
 HOST_TESTS += vm
 vm_TEST := tests/vmm/vm_test.c
-vm_SOURCES := vmm/vm.c vmm/schedule.c vmm/vlapic.c vmm/summary.c vmm/guest_image.c vmm/linux.c vmm/acpi_tables.c \
+vm_SOURCES := vmm/vm.c vmm/schedule.c vmm/vlapic.c vmm/summary.c vmm/guest_image.c vmm/linux.c vmm/multiboot.c vmm/acpi_tables.c \
               $(VMM_DEVICES)
 
 # The boot shim for an address that a process may have; the test reads it when it runs.
@@ -90,3 +90,11 @@ $(BUILD)/host/mmio_instructions.bin: tests/vmm/mmio_instructions.asm $(BUILD)/ho
 HOST_TESTS += xapic
 xapic_TEST := tests/vmm/xapic_test.c
 xapic_SOURCES := vmm/xapic.c vmm/lapic.c vmm/vlapic.c boot/machine.c
+
+HOST_TESTS += multiboot
+multiboot_TEST := tests/vmm/multiboot_test.c
+multiboot_SOURCES := vmm/multiboot.c vmm/fw_cfg.c vmm/guest_image.c vmm/linux.c vmm/acpi_tables.c boot/machine.c
+
+HOST_TESTS += vmx_msrs
+vmx_msrs_TEST := tests/vmm/vmx_msrs_test.c
+vmx_msrs_SOURCES := vmm/vmx_msrs.c vmm/vlapic.c vmm/lapic.c boot/machine.c boot/names.c

@@ -70,6 +70,8 @@ static void cpuid_tells_of_what_the_vmm_does(void **state)
     struct cpuid_values features = vmx_cpuid(&one, 1, 0), tsc = vmx_cpuid(&one, 0x15, 0);
     assert_int_equal(features.ecx & (1u << 21 | 1u << 24), 1u << 21 | 1u << 24);
     assert_true(features.edx & 1u << 9);
+    struct vmx_cpu_view off = {.vcpus = 1, .apic_is_off = true};
+    assert_false(vmx_cpuid(&off, 1, 0).edx & 1u << 9);
     assert_true(vmx_cpuid(&one, 7, 0).edx & 1u << 29);
     assert_int_equal((u64)tsc.ecx * tsc.ebx / tsc.eax, 100000000);
     assert_int_equal(vmx_cpuid(&one, 0x16, 0).eax, 100);
@@ -225,11 +227,11 @@ static void in_and_out_are_told_apart(void **state)
 {
     (void)state;
     struct vmx_io io = vmx_io_decode(0x03f80000);
-    assert_true(io.port == 0x3f8 && io.size_bytes == 1 && !io.in && !io.string);
+    assert_true(io.port == 0x3f8 && io.size_bytes == 1 && !io.in && !io.string && !io.rep);
     io = vmx_io_decode(0xfffe0000 | 1 << 3 | 3);
     assert_true(io.port == 0xfffe && io.size_bytes == 4 && io.in && !io.string);
     io = vmx_io_decode(0x00600000 | 1 << 5 | 1 << 4 | 1); /* REP OUTSW */
-    assert_true(io.port == 0x60 && io.size_bytes == 2 && !io.in && io.string);
+    assert_true(io.port == 0x60 && io.size_bytes == 2 && !io.in && io.string && io.rep);
     assert_true(vmx_io_merge(0x1122334455667788, 0xffffffaa, 1) == 0x11223344556677aa);
     assert_true(vmx_io_merge(0x1122334455667788, 0xffffbbaa, 2) == 0x112233445566bbaa);
     assert_true(vmx_io_merge(0x1122334455667788, 0xffffffff, 4) == 0xffffffff);

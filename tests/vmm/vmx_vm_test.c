@@ -167,6 +167,29 @@ static void without_memory_nothing_is_half_mapped(void **state)
     assert_int_equal(vmx_vm_audit(vm), OK);
 }
 
+static void memory_is_read_and_written_across_pages(void **state)
+{
+    (void)state;
+    u8 written[3 * PAGE_BYTES], seen[3 * PAGE_BYTES];
+    for (u32 i = 0; i < sizeof written; i++)
+        written[i] = (u8)(i * 13 + 1);
+    /* Not there yet: zeros to read, and no page is taken for that. */
+    assert_true(vmx_memory_read(vm, gpa(0x5ff0), seen, sizeof seen));
+    all_are(seen, 0, sizeof seen);
+    assert_int_equal(vm->memory.faulted, 0);
+    assert_true(vmx_memory_write(vcpu, gpa(0x5ff0), written, sizeof written));
+    assert_int_equal(vm->memory.faulted, 4);
+    assert_true(vmx_memory_read(vm, gpa(0x5ff0), seen, sizeof seen));
+    assert_memory_equal(seen, written, sizeof seen);
+    assert_memory_equal(page_at(0x6000), written + 16, PAGE_BYTES);
+    all_are(page_at(0x5000), 0, 0xff0);
+    /* Where memory ends. */
+    assert_false(vmx_memory_read(vm, gpa(MEMORY_BYTES - 2), seen, 4));
+    assert_false(vmx_memory_write(vcpu, gpa(MEMORY_BYTES - 2), written, 4));
+    assert_false(vmx_memory_read(vm, gpa(~0ull - 1), seen, 1));
+    assert_int_equal(vmx_vm_audit(vm), OK);
+}
+
 static void the_audit_sees_a_page_that_is_gone(void **state)
 {
     (void)state;
@@ -189,6 +212,7 @@ int main(void)
         TEST(what_is_no_memory_is_not_mapped),
         TEST(an_image_is_copied_and_filled_up_with_zeros),
         TEST(without_memory_nothing_is_half_mapped),
+        TEST(memory_is_read_and_written_across_pages),
         TEST(the_audit_sees_a_page_that_is_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
