@@ -61,3 +61,14 @@ vmx_vm_SOURCES := vmm/vmx_vm.c mm/ept.c mm/ept_change.c mm/caches.c mm/pages.c m
 HOST_TESTS += measure
 measure_TEST := tests/vmm/measure_test.c
 measure_SOURCES := $(VMM_DEVICES)
+
+# Devices: what they see of the rest of vmm/ is vmm/device.h alone.
+VMM_PCI := vmm/pci.c vmm/msix.c tests/vmm/device_guest.c
+
+HOST_TESTS += pci
+pci_TEST := tests/vmm/pci_test.c
+pci_SOURCES := $(VMM_PCI)
+
+HOST_TESTS += virtqueue
+virtqueue_TEST := tests/vmm/virtqueue_test.c
+virtqueue_SOURCES := vmm/virtqueue.c $(VMM_PCI)
