@@ -36,7 +36,7 @@ void pci_config_set(struct pci_device *device, u32 offset, u32 size, u32 value)
     memcpy(device->config + offset, &value, size);
 }
 
-static void writable_set(struct pci_device *device, u32 offset, u32 size, u32 mask)
+void pci_set_writable(struct pci_device *device, u32 offset, u32 size, u32 mask)
 {
     memcpy(device->writable + offset, &mask, size);
 }
@@ -51,16 +51,16 @@ void pci_device_init(struct pci_device *device, const struct device_host *host,
     pci_config_set(device, PCI_CLASS, 3, id.class);
     pci_config_set(device, PCI_SUBSYSTEM_VENDOR, 2, id.vendor);
     pci_config_set(device, PCI_SUBSYSTEM, 2, id.device);
-    writable_set(device, PCI_COMMAND, 2,
-                 PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_NO_INTX);
-    writable_set(device, PCI_INTERRUPT_LINE, 1, 0xff);
+    pci_set_writable(device, PCI_COMMAND, 2,
+                     PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_NO_INTX);
+    pci_set_writable(device, PCI_INTERRUPT_LINE, 1, 0xff);
 }
 
 /* Its size is what stays zero of a write of all ones. */
 void pci_set_bar(struct pci_device *device, u32 bytes)
 {
     device->bar_bytes = bytes;
-    writable_set(device, PCI_BAR_0, 4, ~(bytes - 1));
+    pci_set_writable(device, PCI_BAR_0, 4, ~(bytes - 1));
 }
 
 u32 pci_add_capability(struct pci_device *device, u8 id, u32 len)
@@ -85,7 +85,7 @@ void pci_add_msix(struct pci_device *device, u32 vectors, u32 table_offset, u32 
     pci_config_set(device, offset + MSIX_CONTROL, 2, vectors - 1);
     pci_config_set(device, offset + MSIX_TABLE, 4, table_offset); /* BAR 0 in the low bits */
     pci_config_set(device, offset + MSIX_PENDING, 4, pending_offset);
-    writable_set(device, offset + MSIX_CONTROL, 2, MSIX_CONTROL_ENABLE | MSIX_CONTROL_MASK);
+    pci_set_writable(device, offset + MSIX_CONTROL, 2, MSIX_CONTROL_ENABLE | MSIX_CONTROL_MASK);
     device->msix_capability = offset;
     msix_init(&device->msix, device->host, vectors);
 }

@@ -93,6 +93,8 @@ void pci_set_bar(struct pci_device *device, u32 bytes);
  * offset.
  */
 u32 pci_add_capability(struct pci_device *device, u8 id, u32 len);
+/* The guest may change the bits of `mask` there. */
+void pci_set_writable(struct pci_device *device, u32 offset, u32 size, u32 mask);
 /* Table and pending bits are at these offsets of the BAR, which the device dispatches itself. */
 void pci_add_msix(struct pci_device *device, u32 vectors, u32 table_offset, u32 pending_offset);
 

@@ -254,11 +254,12 @@ bool chain_write(struct virtqueue *queue, struct virtqueue_chain *chain, const v
     return true;
 }
 
-void chain_skip_writable(struct virtqueue_chain *chain, u64 len_bytes)
+void chain_seek_writable(struct virtqueue_chain *chain, u64 offset)
 {
     gpa_t passed;
-    while (len_bytes && chain->writer.buffer < chain->count)
-        len_bytes -= place_advance(chain, &chain->writer, len_bytes, &passed);
+    chain->writer = (struct virtqueue_place){.buffer = chain->readable_count};
+    while (offset && chain->writer.buffer < chain->count)
+        offset -= place_advance(chain, &chain->writer, offset, &passed);
 }
 
 /* --- Available and used ---------------------------------------------------------------------- */

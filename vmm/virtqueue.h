@@ -77,8 +77,8 @@ bool virtqueue_interrupt(struct virtqueue *queue, bool *wanted);
 bool chain_read(struct virtqueue *queue, struct virtqueue_chain *chain, void *to, u64 len_bytes);
 bool chain_write(struct virtqueue *queue, struct virtqueue_chain *chain, const void *from,
                  u64 len_bytes);
-/* Passes over bytes of the writable part, which there must be. */
-void chain_skip_writable(struct virtqueue_chain *chain, u64 len_bytes);
+/* The next byte to write is that one of the writable part, or none, if there are not so many. */
+void chain_seek_writable(struct virtqueue_chain *chain, u64 offset);
 
 /* Notes what is wrong; always false. */
 bool virtqueue_is_wrong(struct virtqueue *queue, const char *what, u64 value);

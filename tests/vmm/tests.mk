@@ -72,3 +72,9 @@ pci_SOURCES := $(VMM_PCI)
 HOST_TESTS += virtqueue
 virtqueue_TEST := tests/vmm/virtqueue_test.c
 virtqueue_SOURCES := vmm/virtqueue.c $(VMM_PCI)
+
+VMM_VIRTIO := vmm/virtio.c vmm/virtio_pci.c vmm/virtqueue.c $(VMM_PCI) tests/vmm/virtio_driver.c
+
+HOST_TESTS += virtio_transport
+virtio_transport_TEST := tests/vmm/virtio_transport_test.c
+virtio_transport_SOURCES := vmm/virtio_console.c $(VMM_VIRTIO)

@@ -104,7 +104,7 @@ static void a_chain_is_read_and_written_in_order(void **state)
     assert_true(chain_read(&queue, chain, bytes + 1, 7));
     assert_memory_equal(bytes, "abcdefgh", 8);
     assert_true(chain_write(&queue, chain, "123456", 6));
-    chain_skip_writable(chain, 1);
+    chain_seek_writable(chain, 7);
     assert_true(chain_write(&queue, chain, "8", 1));
     assert_memory_equal(guest_at(&guest, BUFFERS + 0x200), "1234\xd5", 5);
     assert_memory_equal(guest_at(&guest, BUFFERS + 0x300),
@@ -120,7 +120,11 @@ static void a_chain_is_read_and_written_in_order(void **state)
     assert_string_equal(queue.wrong.what, "a request that is too short to read");
     assert_false(chain_write(&queue, chain, bytes, 1));
     assert_string_equal(queue.wrong.what, "a request that is too short to write");
-    chain_skip_writable(chain, 100);
+    chain_seek_writable(chain, 100);
+    assert_false(chain_write(&queue, chain, bytes, 1));
+    chain_seek_writable(chain, 0);
+    assert_true(chain_write(&queue, chain, "x", 1));
+    assert_memory_equal(guest_at(&guest, BUFFERS + 0x200), "x234\xd5", 5);
 }
 
 static void an_indirect_table_may_be_longer_than_its_queue(void **state)
