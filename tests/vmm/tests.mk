@@ -78,3 +78,11 @@ VMM_VIRTIO := vmm/virtio.c vmm/virtio_pci.c vmm/virtqueue.c $(VMM_PCI) tests/vmm
 HOST_TESTS += virtio_transport
 virtio_transport_TEST := tests/vmm/virtio_transport_test.c
 virtio_transport_SOURCES := vmm/virtio_console.c $(VMM_VIRTIO)
+
+HOST_TESTS += virtio_block
+virtio_block_TEST := tests/vmm/virtio_block_test.c
+virtio_block_SOURCES := vmm/virtio_block.c mm/pages.c mm/free_map.c boot/lock.c boot/names.c $(VMM_VIRTIO)
+
+HOST_TESTS += virtio_console
+virtio_console_TEST := tests/vmm/virtio_console_test.c
+virtio_console_SOURCES := vmm/virtio_console.c vmm/virtio_entropy.c $(VMM_VIRTIO)
