@@ -86,3 +86,7 @@ virtio_block_SOURCES := vmm/virtio_block.c mm/pages.c mm/free_map.c boot/lock.c 
 HOST_TESTS += virtio_console
 virtio_console_TEST := tests/vmm/virtio_console_test.c
 virtio_console_SOURCES := vmm/virtio_console.c vmm/virtio_entropy.c $(VMM_VIRTIO)
+
+HOST_TESTS += virtio_net
+virtio_net_TEST := tests/vmm/virtio_net_test.c
+virtio_net_SOURCES := vmm/virtio_net.c vmm/net_switch.c boot/lock.c boot/names.c $(VMM_VIRTIO)
