@@ -228,7 +228,6 @@ struct target {
     struct pci_device *device; /* null, with `hit`: an empty place of the bus */
     bool hit, is_config;
     u32 offset;
-    u32 room_bytes; /* from the offset to the end */
 };
 
 static struct target target_of(struct pci_bus *bus, gpa_t address)
@@ -239,8 +238,7 @@ static struct target target_of(struct pci_bus *bus, gpa_t address)
         return (struct target){.device = device_of(bus, (u32)(offset >> ECAM_FUNCTION_SHIFT)),
                                .hit = true,
                                .is_config = true,
-                               .offset = inside,
-                               .room_bytes = (u32)PAGE_BYTES - inside};
+                               .offset = inside};
     }
     for (u32 i = 0; i < PCI_SLOTS; i++) {
         struct pci_device *device = bus->slots[i];
@@ -248,10 +246,7 @@ static struct target target_of(struct pci_bus *bus, gpa_t address)
             continue;
         offset = address.raw - pci_config_get(device, PCI_BAR_0, 4);
         if (offset < device->bar_bytes)
-            return (struct target){.device = device,
-                                   .hit = true,
-                                   .offset = (u32)offset,
-                                   .room_bytes = device->bar_bytes - (u32)offset};
+            return (struct target){.device = device, .hit = true, .offset = (u32)offset};
     }
     return (struct target){0};
 }
@@ -271,12 +266,14 @@ static void target_write(const struct target *target, u32 offset, u32 size, u32 
         target->device->ops->bar_write(target->device, offset, size, value);
 }
 
-/* True if a device answers; 8 bytes are two accesses of 4. */
+/*
+ * True if a device answers; 8 bytes are two accesses of 4. What is aligned does not cross an end:
+ * windows are aligned, and larger.
+ */
 static bool target_takes(const struct target *target, u32 size)
 {
-    if (!target->device || size > target->room_bytes)
-        return false;
-    return size == 8 ? is_aligned(target->offset, 8) : size_is_whole(target->offset, size);
+    return target->device &&
+           (size == 8 ? is_aligned(target->offset, 8) : size_is_whole(target->offset, size));
 }
 
 bool pci_mmio_read(struct pci_bus *bus, gpa_t address, u32 size, u64 *value)

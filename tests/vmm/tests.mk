@@ -90,3 +90,10 @@ virtio_console_SOURCES := vmm/virtio_console.c vmm/virtio_entropy.c $(VMM_VIRTIO
 HOST_TESTS += virtio_net
 virtio_net_TEST := tests/vmm/virtio_net_test.c
 virtio_net_SOURCES := vmm/virtio_net.c vmm/net_switch.c boot/lock.c boot/names.c $(VMM_VIRTIO)
+
+VMM_VIRTIO_ALL := vmm/virtio_block.c vmm/virtio_console.c vmm/virtio_entropy.c vmm/virtio_net.c vmm/net_switch.c \
+                  mm/pages.c mm/free_map.c boot/lock.c boot/names.c $(VMM_VIRTIO) tests/vmm/device_set.c
+
+HOST_TESTS += virtio_hostile
+virtio_hostile_TEST := tests/vmm/virtio_hostile_test.c
+virtio_hostile_SOURCES := $(VMM_VIRTIO_ALL)

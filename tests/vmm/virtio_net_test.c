@@ -138,6 +138,7 @@ static void a_frame_reaches_its_owner_alone(void **state)
     send(0, mac_of(1));
     assert_int_equal(members[1].guest.wakes, 1);
     assert_int_equal(members[2].guest.wakes, 0);
+    assert_null(net.learned[0].port); /* it was known */
     assert_int_equal(members[1].guest.messages[RX], 0);
     assert_int_equal(received(1, 60), 'a');
     assert_int_equal(members[1].guest.messages[RX], 1);
@@ -187,6 +188,8 @@ static void addresses_are_learned_but_not_taken_over(void **state)
     assert_int_equal(received(1, 60), 'a');
     assert_int_equal(received(2, 60), 0);
     send_from(&members[2], mac_of(0), group, 60);
+    for (u32 i = 0; i < SWITCH_LEARNED; i++)
+        assert_true(!net.learned[i].port || net.learned[i].mac.bytes[0] == inner.bytes[0]);
     send(0, group);
     assert_int_equal(received(1, 60), 'a');
     /* Many addresses: the oldest is forgotten, and flooded again. */

@@ -78,6 +78,7 @@ static void a_device_says_what_it_is(void **state)
     driver_set(&driver, VIRTIO_QUEUE_SIZE, 8);
     driver_set(&driver, VIRTIO_QUEUE_ENABLE, 1);
     assert_int_equal(driver_get(&driver, VIRTIO_QUEUE_ENABLE), 0);
+    assert_int_equal(driver_get(&driver, VIRTIO_STATUS), 0);
     assert_string_equal(host_log(), "");
 }
 
@@ -193,6 +194,12 @@ static void nothing_is_served_before_it_may_be(void **state)
     assert_string_equal(printed, "early ");
     guest_config_write(&guest, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
     assert_string_equal(printed, "early late");
+    /* What was there before the start needs no notice. */
+    driver_negotiate(&driver, ALL_FEATURES);
+    driver_queue_start(&driver, TRANSMIT, 8, RINGS + QUEUE_BYTES);
+    add_text("!");
+    driver_ok(&driver);
+    assert_string_equal(printed, "early late!");
     assert_string_equal(host_log(), "");
 }
 
