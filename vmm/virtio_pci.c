@@ -51,9 +51,9 @@ static u32 register_bytes(u32 offset)
 static u32 queue_read(const struct virtio_device *device, u32 offset)
 {
     u32 index = device->queue_select;
-    const struct virtqueue *queue = &device->queues[index];
     if (index >= device->kind->queues)
         return 0;
+    const struct virtqueue *queue = &device->queues[index];
     switch (offset) {
     case VIRTIO_QUEUE_SIZE:
         return queue->size;

@@ -128,7 +128,8 @@ void set_check_works(struct device_set *set, enum set_slot slot)
     switch (slot) {
     case SET_BLOCK:
         assert_int_equal(request(driver, 0, disk, 2), 513);
-        assert_memory_equal(guest_at(&set->guest, at + 16), set->image, 512);
+        if (!set->block.written_pages)
+            assert_memory_equal(guest_at(&set->guest, at + 16), set->image, 512);
         break;
     case SET_CONSOLE:
         assert_int_equal(request(driver, 1, out, 1), 0);

@@ -97,3 +97,11 @@ VMM_VIRTIO_ALL := vmm/virtio_block.c vmm/virtio_console.c vmm/virtio_entropy.c v
 HOST_TESTS += virtio_hostile
 virtio_hostile_TEST := tests/vmm/virtio_hostile_test.c
 virtio_hostile_SOURCES := $(VMM_VIRTIO_ALL)
+
+HOST_TESTS += virtio_fuzz
+virtio_fuzz_TEST := tests/vmm/virtio_fuzz_test.c
+virtio_fuzz_SOURCES := $(VMM_VIRTIO_ALL)
+
+HOST_TSAN_TESTS += net_switch_threads
+net_switch_threads_TEST := tests/vmm/net_switch_threads_test.c
+net_switch_threads_SOURCES := vmm/net_switch.c boot/lock.c boot/names.c
