@@ -3,6 +3,7 @@
 #include "vmm/net_switch.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@
 #define FRAMES 20000u
 
 static struct net_switch net;
+static pthread_barrier_t all_are_there;
 static struct member {
     u32 index;
     struct lock lock; /* of its devices */
@@ -57,6 +59,7 @@ static void *run(void *context)
 {
     struct member *member = context;
     host_cpu_set(member->index);
+    pthread_barrier_wait(&all_are_there);
     for (u32 i = 0; i < FRAMES; i++) {
         lock_take(&member->lock);
         send(member, i);
@@ -67,6 +70,7 @@ static void *run(void *context)
             switch_port_open(&member->port);
         }
         lock_release(&member->lock);
+        sched_yield();
     }
     return NULL;
 }
@@ -78,6 +82,7 @@ static void frames_are_whole_and_counted(void **state)
     u64 sent = 0, arrived = 0;
     members = calloc(GUESTS, sizeof *members);
     net_switch_init(&net);
+    pthread_barrier_init(&all_are_there, NULL, GUESTS);
     for (u32 i = 0; i < GUESTS; i++) {
         members[i].index = i;
         members[i].lock = LOCK_INIT(RANK_VM, "devices");
@@ -103,6 +108,7 @@ static void frames_are_whole_and_counted(void **state)
     }
     assert_int_equal(sent, GUESTS * FRAMES);
     assert_int_equal(arrived, sent);
+    pthread_barrier_destroy(&all_are_there);
     free(members);
 }
 

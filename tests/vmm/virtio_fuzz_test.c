@@ -168,8 +168,9 @@ static u32 shape(enum set_slot slot, u32 queue, struct driver_buffer *buffers, u
     u64 start = SET_BUFFERS(slot);
     if (slot == SET_BLOCK) {
         bool is_write = any(2);
-        u32 words[4] = {is_write ? 1 : any(10) * any(2), 0, any(SET_SECTORS + 2),
-                        any(8) / 7 * any_value()};
+        u32 words[4] = {is_write ? 1 : any(10) * any(2), 0,
+                        any(9) ? any(SET_SECTORS + 2) : 0 - any(9),
+                        any(8) / 7 * (any(2) ? ~0u : any_value())};
         memcpy(guest_at(&set->guest, start), words, sizeof words);
         buffers[0] = (struct driver_buffer){start, 16, DRIVER_READABLE};
         if (is_write) {
