@@ -105,3 +105,7 @@ virtio_fuzz_SOURCES := $(VMM_VIRTIO_ALL)
 HOST_TSAN_TESTS += net_switch_threads
 net_switch_threads_TEST := tests/vmm/net_switch_threads_test.c
 net_switch_threads_SOURCES := vmm/net_switch.c boot/lock.c boot/names.c
+
+HOST_TESTS += virtio_threads
+virtio_threads_TEST := tests/vmm/virtio_threads_test.c
+virtio_threads_SOURCES := vmm/virtio_console.c $(VMM_VIRTIO)

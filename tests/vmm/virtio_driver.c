@@ -1,32 +1,70 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/vmm/virtio_driver.h"
 
+#include <linux/virtio_config.h>
+#include <linux/virtio_pci.h>
+#include <linux/virtio_ring.h>
 #include <string.h>
 
 #include "tests/host/cmocka.h"
+
+/* Both sides here have these numbers from one table; Linux has them from its own. */
+#define SAME_AS_LINUX(ours, theirs) _Static_assert((ours) == (theirs), #ours)
+SAME_AS_LINUX(VIRTIO_DEVICE_FEATURE_SELECT, VIRTIO_PCI_COMMON_DFSELECT);
+SAME_AS_LINUX(VIRTIO_DEVICE_FEATURE, VIRTIO_PCI_COMMON_DF);
+SAME_AS_LINUX(VIRTIO_DRIVER_FEATURE_SELECT, VIRTIO_PCI_COMMON_GFSELECT);
+SAME_AS_LINUX(VIRTIO_DRIVER_FEATURE, VIRTIO_PCI_COMMON_GF);
+SAME_AS_LINUX(VIRTIO_CONFIG_VECTOR, VIRTIO_PCI_COMMON_MSIX);
+SAME_AS_LINUX(VIRTIO_QUEUES, VIRTIO_PCI_COMMON_NUMQ);
+SAME_AS_LINUX(VIRTIO_STATUS, VIRTIO_PCI_COMMON_STATUS);
+SAME_AS_LINUX(VIRTIO_CONFIG_GENERATION, VIRTIO_PCI_COMMON_CFGGENERATION);
+SAME_AS_LINUX(VIRTIO_QUEUE_SELECT, VIRTIO_PCI_COMMON_Q_SELECT);
+SAME_AS_LINUX(VIRTIO_QUEUE_SIZE, VIRTIO_PCI_COMMON_Q_SIZE);
+SAME_AS_LINUX(VIRTIO_QUEUE_VECTOR, VIRTIO_PCI_COMMON_Q_MSIX);
+SAME_AS_LINUX(VIRTIO_QUEUE_ENABLE, VIRTIO_PCI_COMMON_Q_ENABLE);
+SAME_AS_LINUX(VIRTIO_QUEUE_NOTIFY_OFFSET, VIRTIO_PCI_COMMON_Q_NOFF);
+SAME_AS_LINUX(VIRTIO_QUEUE_DESCRIPTORS, VIRTIO_PCI_COMMON_Q_DESCLO);
+SAME_AS_LINUX(VIRTIO_QUEUE_DESCRIPTORS_HIGH, VIRTIO_PCI_COMMON_Q_DESCHI);
+SAME_AS_LINUX(VIRTIO_QUEUE_AVAILABLE, VIRTIO_PCI_COMMON_Q_AVAILLO);
+SAME_AS_LINUX(VIRTIO_QUEUE_USED, VIRTIO_PCI_COMMON_Q_USEDLO);
+SAME_AS_LINUX(VIRTIO_QUEUE_USED_HIGH, VIRTIO_PCI_COMMON_Q_USEDHI);
+SAME_AS_LINUX(VIRTIO_NO_VECTOR, VIRTIO_MSI_NO_VECTOR);
+SAME_AS_LINUX(VIRTIO_STATUS_DRIVER_OK, VIRTIO_CONFIG_S_DRIVER_OK);
+SAME_AS_LINUX(VIRTIO_STATUS_FEATURES_OK, VIRTIO_CONFIG_S_FEATURES_OK);
+SAME_AS_LINUX(VIRTIO_STATUS_NEEDS_RESET, VIRTIO_CONFIG_S_NEEDS_RESET);
+SAME_AS_LINUX(VIRTIO_STATUS_FAILED, VIRTIO_CONFIG_S_FAILED);
+SAME_AS_LINUX(VIRTIO_FEATURE_VERSION_1, 1ull << VIRTIO_F_VERSION_1);
+SAME_AS_LINUX(VIRTIO_FEATURE_ACCESS_PLATFORM, 1ull << VIRTIO_F_ACCESS_PLATFORM);
+SAME_AS_LINUX(VIRTIO_FEATURE_INDIRECT, 1ull << VIRTIO_RING_F_INDIRECT_DESC);
+SAME_AS_LINUX(VIRTIO_FEATURE_EVENT_INDEX, 1ull << VIRTIO_RING_F_EVENT_IDX);
+SAME_AS_LINUX(DESCRIPTOR_NEXT, VRING_DESC_F_NEXT);
+SAME_AS_LINUX(DESCRIPTOR_WRITE, VRING_DESC_F_WRITE);
+SAME_AS_LINUX(DESCRIPTOR_INDIRECT, VRING_DESC_F_INDIRECT);
+SAME_AS_LINUX(sizeof(struct driver_descriptor), sizeof(struct vring_desc));
 
 #define DRIVER_STATUS (VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER)
 
 static void find_part(struct virtio_driver *driver, u32 at)
 {
     u64 bar = guest_config_read(driver->guest, driver->slot, PCI_BAR_0, 4) & ~15u;
-    u64 start = bar + guest_config_read(driver->guest, driver->slot, at + 8, 4);
-    assert_int_equal(guest_config_read(driver->guest, driver->slot, at + 4, 1), 0);
-    switch (guest_config_read(driver->guest, driver->slot, at + 3, 1)) {
-    case 1:
+    u64 start = bar + guest_config_read(driver->guest, driver->slot, at + VIRTIO_PCI_CAP_OFFSET, 4);
+    assert_int_equal(guest_config_read(driver->guest, driver->slot, at + VIRTIO_PCI_CAP_BAR, 1), 0);
+    switch (guest_config_read(driver->guest, driver->slot, at + VIRTIO_PCI_CAP_CFG_TYPE, 1)) {
+    case VIRTIO_PCI_CAP_COMMON_CFG:
         driver->common = start;
         break;
-    case 2:
+    case VIRTIO_PCI_CAP_NOTIFY_CFG:
         driver->notify = start;
-        driver->notify_multiplier = guest_config_read(driver->guest, driver->slot, at + 16, 4);
+        driver->notify_multiplier =
+            guest_config_read(driver->guest, driver->slot, at + VIRTIO_PCI_NOTIFY_CAP_MULT, 4);
         break;
-    case 3:
+    case VIRTIO_PCI_CAP_ISR_CFG:
         driver->interrupts = start;
         break;
-    case 4:
+    case VIRTIO_PCI_CAP_DEVICE_CFG:
         driver->config = start;
         break;
-    case 5:
+    case VIRTIO_PCI_CAP_PCI_CFG:
         driver->window = at;
         break;
     default:
