@@ -23,6 +23,7 @@
 #define TYPE_WINDOW 5
 
 #define COMMON_BYTES 0x40u
+
 static struct virtio_device *device_of(struct pci_device *pci)
 {
     return CONTAINER_OF(pci, struct virtio_device, pci);
@@ -268,8 +269,7 @@ static void bar_write(struct pci_device *pci, u32 offset, u32 size, u32 value)
     }
 }
 
-/* True if [offset, offset + size) of the configuration space is data of the window, and it is set.
- */
+/* True if the window is set, and its data are in [offset, offset + size). */
 static bool window_is_used(const struct virtio_device *device, u32 offset, u32 size, u32 *at,
                            u32 *len)
 {
