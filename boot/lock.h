@@ -14,12 +14,13 @@
 
 enum lock_rank {
     RANK_VM = 1,     /* vmm: one VM's devices and vCPU bookkeeping */
-    RANK_MIRROR = 2, /* mm: one mirror's map/removal lock */
-    RANK_EPT = 3,    /* mm: one direct EPT */
-    RANK_TD = 4,     /* tdx: TRACK-and-kick, one TD */
-    RANK_KEYS = 5,   /* tdx: KeyIDs, and the leaves that take the module's key table */
-    RANK_PAGES = 6,  /* mm: the page allocator */
-    RANK_LOG = 7,    /* boot: the log */
+    RANK_SWITCH = 2, /* vmm: the network between guests */
+    RANK_MIRROR = 3, /* mm: one mirror's map/removal lock */
+    RANK_EPT = 4,    /* mm: one direct EPT */
+    RANK_TD = 5,     /* tdx: TRACK-and-kick, one TD */
+    RANK_KEYS = 6,   /* tdx: KeyIDs, and the leaves that take the module's key table */
+    RANK_PAGES = 7,  /* mm: the page allocator */
+    RANK_LOG = 8,    /* boot: the log */
 };
 
 struct lock {

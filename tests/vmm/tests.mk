@@ -98,3 +98,51 @@ multiboot_SOURCES := vmm/multiboot.c vmm/fw_cfg.c vmm/guest_image.c vmm/linux.c 
 HOST_TESTS += vmx_msrs
 vmx_msrs_TEST := tests/vmm/vmx_msrs_test.c
 vmx_msrs_SOURCES := vmm/vmx_msrs.c vmm/vlapic.c vmm/lapic.c boot/machine.c boot/names.c
+
+# Devices: what they see of the rest of vmm/ is vmm/device.h alone.
+VMM_PCI := vmm/pci.c vmm/msix.c tests/vmm/device_guest.c
+
+HOST_TESTS += pci
+pci_TEST := tests/vmm/pci_test.c
+pci_SOURCES := $(VMM_PCI)
+
+HOST_TESTS += virtqueue
+virtqueue_TEST := tests/vmm/virtqueue_test.c
+virtqueue_SOURCES := vmm/virtqueue.c $(VMM_PCI)
+
+VMM_VIRTIO := vmm/virtio.c vmm/virtio_pci.c vmm/virtqueue.c $(VMM_PCI) tests/vmm/virtio_driver.c
+
+HOST_TESTS += virtio_transport
+virtio_transport_TEST := tests/vmm/virtio_transport_test.c
+virtio_transport_SOURCES := vmm/virtio_console.c $(VMM_VIRTIO)
+
+HOST_TESTS += virtio_block
+virtio_block_TEST := tests/vmm/virtio_block_test.c
+virtio_block_SOURCES := vmm/virtio_block.c mm/pages.c mm/free_map.c boot/lock.c boot/names.c $(VMM_VIRTIO)
+
+HOST_TESTS += virtio_console
+virtio_console_TEST := tests/vmm/virtio_console_test.c
+virtio_console_SOURCES := vmm/virtio_console.c vmm/virtio_entropy.c $(VMM_VIRTIO)
+
+HOST_TESTS += virtio_net
+virtio_net_TEST := tests/vmm/virtio_net_test.c
+virtio_net_SOURCES := vmm/virtio_net.c vmm/net_switch.c boot/lock.c boot/names.c $(VMM_VIRTIO)
+
+VMM_VIRTIO_ALL := vmm/virtio_block.c vmm/virtio_console.c vmm/virtio_entropy.c vmm/virtio_net.c vmm/net_switch.c \
+                  mm/pages.c mm/free_map.c boot/lock.c boot/names.c $(VMM_VIRTIO) tests/vmm/device_set.c
+
+HOST_TESTS += virtio_hostile
+virtio_hostile_TEST := tests/vmm/virtio_hostile_test.c
+virtio_hostile_SOURCES := $(VMM_VIRTIO_ALL)
+
+HOST_TESTS += virtio_fuzz
+virtio_fuzz_TEST := tests/vmm/virtio_fuzz_test.c
+virtio_fuzz_SOURCES := $(VMM_VIRTIO_ALL)
+
+HOST_TSAN_TESTS += net_switch_threads
+net_switch_threads_TEST := tests/vmm/net_switch_threads_test.c
+net_switch_threads_SOURCES := vmm/net_switch.c boot/lock.c boot/names.c
+
+HOST_TESTS += virtio_threads
+virtio_threads_TEST := tests/vmm/virtio_threads_test.c
+virtio_threads_SOURCES := vmm/virtio_console.c $(VMM_VIRTIO)
