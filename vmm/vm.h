@@ -55,7 +55,7 @@ struct vcpu {
         gpa_t address;
         u64 qualification;
         enum fault_kind kind;
-    } fault; /* that met another change */
+    } fault;                      /* that met another change */
     _Atomic bool halted, running; /* running: within a slice */
     _Atomic bool nmi_wanted;      /* sent, and not handed to the module yet */
     _Atomic bool flush_wanted;    /* translations of shared memory are stale */

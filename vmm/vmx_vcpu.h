@@ -38,7 +38,7 @@ struct vmx_vcpu {
     } activity;
     bool nmi_waits, nmi_came; /* to be injected; ever injected */
     u32 windows;              /* PROC_..._WINDOW that are open */
-    u64 due_tsc; /* until then there is nothing to attend to by itself */
+    u64 due_tsc;              /* until then there is nothing to attend to by itself */
     u64 tsc_offset, tsc_adjust;
     struct vlapic apic;
     struct vmx_registers registers;
