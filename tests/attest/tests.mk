@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # MRTD on the host: mrtd.py hashes what initial_pages lays out with the VMM's own code.
-INITIAL_PAGES_SOURCES := tests/attest/initial_pages.c vmm/guest_image.c vmm/linux.c \
+INITIAL_PAGES_SOURCES := tests/attest/initial_pages.c vmm/guest_image.c vmm/linux.c vmm/multiboot.c \
                          vmm/acpi_tables.c boot/config.c boot/machine.c tests/host/machine.c
 
 $(BUILD)/host/initial_pages: $(INITIAL_PAGES_SOURCES:%.c=$(BUILD)/host/%.o)
