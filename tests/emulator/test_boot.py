@@ -27,7 +27,7 @@ def test_qemu_boots_to_where_vmx_is_missing(boot, qemu_tcg, cpus):
 
 BAD_CONFIGS = [
     ("colour = green\n", "tain.cfg:1: key 'colour'"),
-    ("[tain]\ncolour = green\n", "tain.cfg:2: key 'colour': expected strict, module, inject or test"),
+    ("[tain]\ncolour = green\n", "tain.cfg:2: key 'colour': expected strict, checker, module, guests"),
     ("[guest g]\nkernel = guest.bin\nsize = 1M\n", "tain.cfg:3: key 'size': expected kind"),
     ("[house]\n", "tain.cfg:1: section '[house]'"),
     ("[guest g]\nmemory = 32M\n", "tain.cfg:1: guest 'g': expected a line 'kernel = PATH'"),

@@ -157,8 +157,8 @@ EDGES = {
         "SEPT_EDGE(SEPT_FREE, SEPT_EVENT_AUG, SEPT_PENDING)\n"
         "SEPT_EDGE(SEPT_PENDING_BLOCKED, SEPT_EVENT_AUG, SEPT_PENDING)\n"),
     "remove-untracked": (
-        "tdx/soft/mem.c", "    if (!epoch_is_past(call->td.tdcs, owned->epoch))\n",
-        "    if (call->td.tdcs->td_epoch < owned->epoch)\n"),
+        "tdx/soft/mem.c", "    if (epoch_is_past(tdcs, owned->epoch))\n",
+        "    if (tdcs->td_epoch >= owned->epoch)\n"),
     "add-to-running": (
         "tdx/soft/leaves.def", "tdh_mem_page_add, STATE_I)", "tdh_mem_page_add, STATE_I | STATE_R)"),
     "init-twice": (
