@@ -79,6 +79,12 @@ void guest_console_offer(struct vm *vm)
 
 void guest_console_take_back(struct vm *vm)
 {
+    if (guest_console_owner() != vm && vm->console.kept_start != vm->console.kept_end) {
+        log_line("tain: what guest %s printed behind the others:", vm->config->name);
+        print_kept(&vm->console);
+        if (vm->console.in_line)
+            log_console("\r\n", 2);
+    }
     if (guest_console_owner() == vm)
         take_away(vm);
 }

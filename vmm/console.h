@@ -30,7 +30,10 @@ struct vm *guest_console_owner(void);
 void guest_console_give(struct vm *vm);
 /* The same, unless somebody has the line, the monitor's user included. */
 void guest_console_offer(struct vm *vm);
-/* Its guest is about to go: the line is free for the next that is offered it. */
+/*
+ * Its guest has ended: what was kept and never shown is printed, and the line is free for the next
+ * that is offered it.
+ */
 void guest_console_take_back(struct vm *vm);
 
 /* What a guest's UART sends; `context` is the VM, whose lock is held. */

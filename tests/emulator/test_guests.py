@@ -187,7 +187,7 @@ def test_strict_mode_catches_a_touch_of_a_private_page(boot_guest):
     assert len(panic) == 1 and page in panic[0], machine.tail()
     assert "it could be written" not in machine.text()
     # Who wrote (the function may be inlined), what the page is, and whose.
-    assert re.search(r"(touch_private_page|run_guest|vmm_main)[.\w]*\+0x[0-9a-f]+ wrote to a page that "
+    assert re.search(r"(selftest_before_start|guest_start|monitor_run|vmm_main)[.\w]*\+0x[0-9a-f]+ wrote to a page that "
                      r"the VMM gave to the TDX module: private to us, private memory of TD "
                      r"0x[0-9a-f]+ to the module", panic[0]), machine.tail()
 

@@ -155,7 +155,7 @@ def test_keys_reach_a_vm_and_ctrl_a_x_ends_it(boot_vm):
 
 
 @pytest.mark.parametrize("lines, said", [
-    ("vcpus = 2", "2 vCPUs, but the machine has 1 processor"),
+    ("processors = 0, 1", "processor 1, but the machine has 1"),
     ("kernel = other", "other is no bzImage: "),
 ])
 def test_what_a_vm_cannot_be_is_refused(boot, lines, said):

@@ -293,7 +293,10 @@ static void what_a_guest_prints_behind_the_scenes_is_kept(void **state)
     assert_null(strchr(host_log(), 'K'));
     guest_console_give(two);
     assert_string_equal(host_log() + strlen(host_log()) - 4, "-\nK\n");
+    guest_console_output(one, 'L');
+    assert_null(strchr(host_log(), 'L'));
     assert_int_equal(guest_stop(guest_at(0)), OK);
+    says("tain: what guest one printed behind the others:\nL\n");
     assert_int_equal(guest_stop(guest_at(1)), OK);
     guest_console_give(NULL);
 }
