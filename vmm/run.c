@@ -346,11 +346,13 @@ static void serve_entry(struct vcpu *vcpu)
     interrupts_window();
 }
 
-/* A kick may mean that the guest is paused, that a call waits, or that another vCPU woke up. */
-static inline bool slice_goes_on(const struct vcpu *vcpu, const _Atomic bool *kicked)
+/*
+ * Whatever ends a slice kicks the processor: the guest's end, a pause or a halt, a call that waits,
+ * another vCPU that woke up. So there is one thing to look at.
+ */
+static inline bool slice_goes_on(const _Atomic bool *kicked)
 {
-    return vcpu->wish == VCPU_RUN && !vm_has_ended(vcpu->vm) &&
-           !atomic_load_explicit(kicked, memory_order_relaxed);
+    return !atomic_load_explicit(kicked, memory_order_relaxed);
 }
 
 /* What refuses it has been logged; the guest goes on without. */
@@ -371,7 +373,7 @@ static void td_vcpu_run(struct vcpu *vcpu)
         fault_retry(vcpu);
     const _Atomic bool *kicked = &cpu_this()->kicked;
     vcpu->due_tsc = 0;
-    while (slice_goes_on(vcpu, kicked)) {
+    while (slice_goes_on(kicked)) {
         flush_if_wanted(vcpu);
         if (!serve_time(vcpu))
             break;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/vmcall.h"
 
+#include "boot/cpu.h"
 #include "boot/log.h"
 #include "boot/phys.h"
 #include "boot/string.h"
@@ -181,6 +182,7 @@ static u64 vmcall_cpuid(struct vcpu *vcpu, struct tdx_regs *regs)
 static u64 vmcall_hlt(struct vcpu *vcpu, struct tdx_regs *regs)
 {
     vcpu->wish = regs->gpr[GPR_R12] ? VCPU_HALT_INTERRUPTS_BLOCKED : VCPU_HALT;
+    atomic_store(&cpu_this()->kicked, true); /* its slice is over */
     return VMCALL_SUCCESS;
 }
 

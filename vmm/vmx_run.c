@@ -273,10 +273,10 @@ static bool attend(struct vcpu *vcpu)
     return true;
 }
 
-/* A kick may mean that the guest is paused, that a call waits, or that another vCPU woke up. */
-static inline bool slice_goes_on(const struct vcpu *vcpu, const _Atomic bool *kicked)
+/* As of a TD: whatever ends a slice kicks the processor. */
+static inline bool slice_goes_on(const _Atomic bool *kicked)
 {
-    return !vm_has_ended(vcpu->vm) && !atomic_load_explicit(kicked, memory_order_relaxed);
+    return !atomic_load_explicit(kicked, memory_order_relaxed);
 }
 
 void vmx_vcpu_run(struct vcpu *vcpu)
@@ -285,7 +285,7 @@ void vmx_vcpu_run(struct vcpu *vcpu)
     const _Atomic bool *kicked = &cpu_this()->kicked;
     load(vcpu);
     vmx->attention = true; /* the slice has an end of its own */
-    while (slice_goes_on(vcpu, kicked)) {
+    while (slice_goes_on(kicked)) {
         /* The timer's interrupt may be lost where the guest was entered with interrupts blocked. */
         if ((vmx->attention || tsc_read() >= vmx->due_tsc) && !attend(vcpu))
             break;

@@ -7,6 +7,7 @@
 #include "boot/apic.h"
 #include "boot/assert.h"
 #include "boot/console.h"
+#include "boot/cpu.h"
 #include "boot/phys.h"
 #include "tests/host/cmocka.h"
 #include "tests/host/machine.h"
@@ -304,6 +305,7 @@ REPLACEABLE void vm_end(struct vm *vm, enum vm_end end)
 {
     if (vm->end == VM_RUNS)
         vm->end = end;
+    cpu_this()->kicked = true;
 }
 
 REPLACEABLE void monitor_poll_at(u64 tsc)

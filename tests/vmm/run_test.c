@@ -184,6 +184,7 @@ static struct script *next_vmcall(u64 function)
 static void ends(enum vm_end end)
 {
     while (!vm_has_ended(vm)) {
+        cpu_this()->kicked = false;
         if (vcpu_can_run(vcpu, tsc_read()))
             vcpu_run(vcpu);
         else
