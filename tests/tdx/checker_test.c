@@ -29,16 +29,10 @@ static struct td_vcpu vcpu;
 static struct vcpu_caches caches;
 static char expected[LINE_BYTES]; /* what the line has to name */
 
-static struct cpuid_values nothing(u32 leaf, u32 subleaf, struct cpuid_values mask)
-{
-    (void)leaf, (void)subleaf, (void)mask;
-    return (struct cpuid_values){};
-}
-
 static const struct td_options options = {
     .max_vcpus = 1,
     .tsc_hz = 1000000000,
-    .cpuid = nothing,
+    .cpuid = environment_cpuid_nothing,
 };
 
 static int start(void **state)

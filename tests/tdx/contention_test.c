@@ -52,16 +52,10 @@ struct player {
 static struct player players[THREADS];
 static _Atomic u64 busy_answers, successes[TDH_LEAF_LIMIT];
 
-static struct cpuid_values nothing(u32 leaf, u32 subleaf, struct cpuid_values mask)
-{
-    (void)leaf, (void)subleaf, (void)mask;
-    return (struct cpuid_values){};
-}
-
 static const struct td_options options = {
     .max_vcpus = VCPUS,
     .tsc_hz = 1000000000,
-    .cpuid = nothing,
+    .cpuid = environment_cpuid_nothing,
 };
 
 static const struct {

@@ -109,3 +109,9 @@ void environment_stop(void)
 {
     host_memory_destroy();
 }
+
+struct cpuid_values environment_cpuid_nothing(u32 leaf, u32 subleaf, struct cpuid_values mask)
+{
+    (void)leaf, (void)subleaf, (void)mask;
+    return (struct cpuid_values){};
+}

@@ -4,6 +4,7 @@
 #define TESTS_TDX_ENVIRONMENT_H
 
 #include "boot/machine.h"
+#include "tdx/abi/abi.h"
 
 /* tain.cfg says `module = new`; from the next environment_start on. */
 extern bool environment_newer_module;
@@ -25,5 +26,8 @@ extern u8 environment_interrupt_vector;
  */
 void environment_start(u32 cpus, u32 packages, const struct memory_range *ranges, u32 count);
 void environment_stop(void);
+
+/* For td_options: a TD whose CPUID asks for nothing that may be configured. */
+struct cpuid_values environment_cpuid_nothing(u32 leaf, u32 subleaf, struct cpuid_values mask);
 
 #endif

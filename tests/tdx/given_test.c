@@ -30,16 +30,10 @@ static struct td td;
 static struct td_vcpu vcpu;
 static struct vcpu_caches caches;
 
-static struct cpuid_values nothing(u32 leaf, u32 subleaf, struct cpuid_values mask)
-{
-    (void)leaf, (void)subleaf, (void)mask;
-    return (struct cpuid_values){};
-}
-
 static const struct td_options options = {
     .max_vcpus = 1,
     .tsc_hz = 1000000000,
-    .cpuid = nothing,
+    .cpuid = environment_cpuid_nothing,
 };
 
 static int start(void **state)

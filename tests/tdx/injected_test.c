@@ -61,16 +61,10 @@ static const struct {
     {"TD_FATAL", VERDICT_REFUSED, 1},
 };
 
-static struct cpuid_values nothing(u32 leaf, u32 subleaf, struct cpuid_values mask)
-{
-    (void)leaf, (void)subleaf, (void)mask;
-    return (struct cpuid_values){};
-}
-
 static const struct td_options options = {
     .max_vcpus = VCPUS,
     .tsc_hz = 1000000000,
-    .cpuid = nothing,
+    .cpuid = environment_cpuid_nothing,
 };
 
 static enum error td_build(void)

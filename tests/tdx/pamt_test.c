@@ -250,12 +250,6 @@ static void the_audit_names_the_first_difference(void **state)
 }
 
 /* A TD with one large page at LARGE_GPA, and the table for a demotion. */
-static struct cpuid_values nothing(u32 leaf, u32 subleaf, struct cpuid_values mask)
-{
-    (void)leaf, (void)subleaf, (void)mask;
-    return (struct cpuid_values){};
-}
-
 static u64 entry_call(enum tdh_leaf leaf, hpa_t page, const hpa_t pair[PAMT_PAIR_PAGES],
                       struct tdx_regs *regs)
 {
@@ -273,7 +267,7 @@ static u64 entry_call(enum tdh_leaf leaf, hpa_t page, const hpa_t pair[PAMT_PAIR
 static void td_start(hpa_t *large)
 {
     static const struct td_options options = {
-        .max_vcpus = 1, .tsc_hz = 1000000000, .cpuid = nothing};
+        .max_vcpus = 1, .tsc_hz = 1000000000, .cpuid = environment_cpuid_nothing};
     static const u8 content[PAGE_BYTES];
     struct tdx_regs regs;
     start(1);

@@ -64,18 +64,10 @@ static void start(u32 cpus, u32 packages)
     start_on(cpus, packages, plain, ARRAY_LENGTH(plain));
 }
 
-static struct cpuid_values nothing(u32 leaf, u32 subleaf, struct cpuid_values mask)
-{
-    (void)leaf;
-    (void)subleaf;
-    (void)mask;
-    return (struct cpuid_values){};
-}
-
 static const struct td_options options = {
     .max_vcpus = VCPUS,
     .tsc_hz = 1000000000,
-    .cpuid = nothing,
+    .cpuid = environment_cpuid_nothing,
 };
 
 static enum error pages_add(void)

@@ -20,14 +20,6 @@ static struct td td;
 static struct td_vcpu vcpu;
 static struct vcpu_caches caches;
 
-static struct cpuid_values nothing(u32 leaf, u32 subleaf, struct cpuid_values mask)
-{
-    (void)leaf;
-    (void)subleaf;
-    (void)mask;
-    return (struct cpuid_values){};
-}
-
 static void must(enum error error, const char *what)
 {
     if (!error)
@@ -52,7 +44,8 @@ static void add_piece(const char *line)
 
 static void measure(const char *name)
 {
-    const struct td_options options = {.max_vcpus = 1, .tsc_hz = 1000000000, .cpuid = nothing};
+    const struct td_options options = {
+        .max_vcpus = 1, .tsc_hz = 1000000000, .cpuid = environment_cpuid_nothing};
     u8 mrtd[TD_MEASUREMENT_BYTES];
     char line[LINE_BYTES];
     must(td_create(&td, &options), "the TD is not created");

@@ -39,16 +39,10 @@ static hpa_t shared_root;
 static pthread_barrier_t round_starts, round_ends;
 static _Atomic bool is_over, round_is_over;
 
-static struct cpuid_values nothing(u32 leaf, u32 subleaf, struct cpuid_values mask)
-{
-    (void)leaf, (void)subleaf, (void)mask;
-    return (struct cpuid_values){};
-}
-
 static const struct td_options options = {
     .max_vcpus = THREADS_MAX,
     .tsc_hz = 1000000000,
-    .cpuid = nothing,
+    .cpuid = environment_cpuid_nothing,
 };
 
 static void player_create(u32 number)

@@ -19,16 +19,10 @@
 #define PAGES_ADDED_AT_ONCE 4
 #define REFUSALS_AT_ONCE 3
 
-static struct cpuid_values nothing(u32 leaf, u32 subleaf, struct cpuid_values mask)
-{
-    (void)leaf, (void)subleaf, (void)mask;
-    return (struct cpuid_values){};
-}
-
 static const struct td_options options = {
     .max_vcpus = 1,
     .tsc_hz = 1000000000,
-    .cpuid = nothing,
+    .cpuid = environment_cpuid_nothing,
 };
 
 static void walk_destroy(struct walk_td *walk)
