@@ -78,7 +78,7 @@ static void print_guest(const struct guest *guest)
              config->kind == GUEST_TD ? "td" : "vm", guest_state_name(guest->state),
              (number)(config->memory_bytes / MIB), config->vcpus, config->vcpus == 1 ? "" : "s",
              guest->starts, guest->starts == 1 ? "" : "s");
-    if (guest->state != GUEST_RUNNING && guest->state != GUEST_PAUSED)
+    if (!guest_has_vm(guest))
         return;
     for (u32 i = 0; i < vm->vcpu_count; i++)
         log_line("    vCPU %u on processor %u, %s, ran %llu ticks", i, vm->vcpus[i]->cpu,
@@ -136,16 +136,11 @@ static enum command_result command_stop(char **words, u32 count)
     return COMMAND_DONE;
 }
 
-static bool has_vm(const struct guest *guest)
-{
-    return guest->state == GUEST_RUNNING || guest->state == GUEST_PAUSED;
-}
-
 static enum command_result command_console(char **words, u32 count)
 {
     (void)count;
     struct guest *guest = guest_named(words[1]);
-    if (guest && has_vm(guest))
+    if (guest && guest_has_vm(guest))
         return COMMAND_CONSOLE;
     if (guest)
         log_line("monitor: guest %s is %s: it has no console now", words[1],
@@ -157,7 +152,7 @@ static enum command_result command_audit(char **words, u32 count)
 {
     for (u32 i = 0; i < guests_count(); i++) {
         struct guest *guest = guest_at(i);
-        if (has_vm(guest) && (count == 1 || strcmp(guest->config->name, words[1]) == 0))
+        if (guest_has_vm(guest) && (count == 1 || strcmp(guest->config->name, words[1]) == 0))
             (void)vm_audit(&guest->vm);
     }
     if (count > 1)
@@ -172,7 +167,7 @@ static enum command_result command_move(char **words, u32 count)
     struct guest *guest = guest_named(words[1]);
     if (!guest)
         return COMMAND_DONE;
-    if (!has_vm(guest) || !word_number(words[2], guest->vm.vcpu_count, &vcpu) ||
+    if (!guest_has_vm(guest) || !word_number(words[2], guest->vm.vcpu_count, &vcpu) ||
         !word_number(words[3], cpu_count(), &cpu)) {
         log_line("monitor: guest %s has no vCPU %s, or the machine no processor %s", words[1],
                  words[2], words[3]);

@@ -15,6 +15,11 @@ void guest_console_init(void)
     monitor_has_it = false;
 }
 
+bool guest_console_is_the_monitors(void)
+{
+    return monitor_has_it;
+}
+
 struct vm *guest_console_owner(void)
 {
     return atomic_load(&owner);
@@ -42,13 +47,19 @@ static void print_kept(struct guest_console *console)
     }
 }
 
+/* The VMM's lines start on a line of their own. */
+static void end_line(struct guest_console *console)
+{
+    if (console->in_line)
+        log_console("\r\n", 2);
+    console->in_line = false;
+}
+
 static void take_away(struct vm *vm)
 {
     lock_take(&vm->lock);
     atomic_store(&owner, NULL);
-    if (vm->console.in_line)
-        log_console("\r\n", 2);
-    vm->console.in_line = false;
+    end_line(&vm->console);
     lock_release(&vm->lock);
 }
 
@@ -82,8 +93,7 @@ void guest_console_take_back(struct vm *vm)
     if (guest_console_owner() != vm && vm->console.kept_start != vm->console.kept_end) {
         log_line("tain: what guest %s printed behind the others:", vm->config->name);
         print_kept(&vm->console);
-        if (vm->console.in_line)
-            log_console("\r\n", 2);
+        end_line(&vm->console);
     }
     if (guest_console_owner() == vm)
         take_away(vm);

@@ -21,7 +21,9 @@ struct guest_console {
 
 /* It is nobody's: the first guest that is offered it has it. */
 void guest_console_init(void);
-/* Whose the line is; null: the monitor's. Processor 0 alone changes it. */
+/* The monitor's user has it. */
+bool guest_console_is_the_monitors(void);
+/* Whose the line is; null: no guest's. Processor 0 alone changes it. */
 struct vm *guest_console_owner(void);
 /*
  * Gives the line to a guest: one line says so, what was kept follows. Null: takes it for the

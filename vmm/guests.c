@@ -71,7 +71,7 @@ bool guests_are_busy(void)
     return false;
 }
 
-static bool runs_or_is_paused(const struct guest *guest)
+bool guest_has_vm(const struct guest *guest)
 {
     return guest->state == GUEST_RUNNING || guest->state == GUEST_PAUSED;
 }
@@ -156,7 +156,7 @@ enum error guest_resume(struct guest *guest)
 
 enum error guest_stop(struct guest *guest)
 {
-    if (!runs_or_is_paused(guest))
+    if (!guest_has_vm(guest))
         return ERR_STATE;
     vm_end(&guest->vm, VM_END_BY_USER);
     guest_finish(guest);
@@ -167,7 +167,7 @@ bool guests_collect(void)
 {
     bool found = false;
     for (u32 i = 0; i < count; i++) {
-        if (!runs_or_is_paused(&guests[i]) || !vm_has_ended(&guests[i].vm))
+        if (!guest_has_vm(&guests[i]) || !vm_has_ended(&guests[i].vm))
             continue;
         guest_finish(&guests[i]);
         found = true;

@@ -35,6 +35,8 @@ const char *guest_state_name(enum guest_state state);
 /* Of those that are not absent, the first behind `after` in the order of tain.cfg; null: none. */
 struct guest *guest_next(const struct guest *after);
 
+/* It runs or is paused: guest->vm is there, with its vCPUs. */
+bool guest_has_vm(const struct guest *guest);
 /* One is being built: until that is done, nothing else may be started or stopped. */
 bool guests_are_busy(void);
 

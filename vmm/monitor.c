@@ -20,8 +20,7 @@
 #define LINE_BYTES 128
 
 static u64 poll_tsc;
-static bool escaped; /* Ctrl-A was typed */
-static bool at_prompt;
+static bool escaped;  /* Ctrl-A was typed */
 static bool finished; /* poweroff */
 static char line[LINE_BYTES];
 static u32 line_len;
@@ -35,18 +34,17 @@ static void prompt(void)
 
 static void prompt_open(void)
 {
+    bool was_open = guest_console_is_the_monitors();
     guest_console_give(NULL);
-    if (!at_prompt)
+    if (!was_open)
         log_line("tain: the monitor; 'help' lists what it knows, Ctrl-A n goes on to a guest");
-    at_prompt = true;
     prompt();
 }
 
 static void prompt_close(struct guest *guest)
 {
-    if (at_prompt)
+    if (guest_console_is_the_monitors())
         log_console("\r\n", 2);
-    at_prompt = false;
     guest_console_give(&guest->vm);
 }
 
@@ -137,7 +135,7 @@ static bool key_take(u8 key)
             key_escaped(key);
         return true;
     }
-    if (at_prompt) {
+    if (guest_console_is_the_monitors()) {
         key_at_prompt(key);
         return true;
     }
@@ -198,7 +196,7 @@ static bool work(void)
 
 void monitor_run(bool in_turn)
 {
-    escaped = at_prompt = finished = false;
+    escaped = finished = false;
     key_waiting = -1;
     guest_console_init();
     cpu_set_work(work);
@@ -207,7 +205,7 @@ void monitor_run(bool in_turn)
         while (in_turn && !finished && guest_next(NULL))
             serve();
     }
-    while (!finished && (guest_next(NULL) || at_prompt))
+    while (!finished && (guest_next(NULL) || guest_console_is_the_monitors()))
         serve();
     for (u32 i = 0; i < guests_count(); i++)
         (void)guest_stop(guest_at(i));

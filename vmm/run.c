@@ -240,7 +240,7 @@ static void fault_retry(struct vcpu *vcpu)
 {
     struct vcpu_fault *fault = &vcpu->fault;
     const _Atomic bool *kicked = &cpu_this()->kicked;
-    while (fault->waits && !vm_has_ended(vcpu->vm) && !atomic_load(kicked) &&
+    while (fault->waits && !vm_has_ended(vcpu->vm) && schedule_goes_on(kicked) &&
            !schedule_must_yield(tsc_read())) {
         flush_if_wanted(vcpu);
         interrupts_window();
@@ -346,15 +346,6 @@ static void serve_entry(struct vcpu *vcpu)
     interrupts_window();
 }
 
-/*
- * Whatever ends a slice kicks the processor: the guest's end, a pause or a halt, a call that waits,
- * another vCPU that woke up. So there is one thing to look at.
- */
-static inline bool slice_goes_on(const _Atomic bool *kicked)
-{
-    return !atomic_load_explicit(kicked, memory_order_relaxed);
-}
-
 /* What refuses it has been logged; the guest goes on without. */
 static void serve_nmi(struct vcpu *vcpu)
 {
@@ -373,7 +364,7 @@ static void td_vcpu_run(struct vcpu *vcpu)
         fault_retry(vcpu);
     const _Atomic bool *kicked = &cpu_this()->kicked;
     vcpu->due_tsc = 0;
-    while (slice_goes_on(kicked)) {
+    while (schedule_goes_on(kicked)) {
         flush_if_wanted(vcpu);
         if (!serve_time(vcpu))
             break;

@@ -9,6 +9,8 @@
 #ifndef VMM_SCHEDULE_H
 #define VMM_SCHEDULE_H
 
+#include <stdatomic.h>
+
 #include "boot/error.h"
 #include "boot/types.h"
 
@@ -35,7 +37,16 @@ bool schedule_run(u64 wake_tsc);
 /* Makes the processor look at its queue again, soon. From anywhere. */
 void schedule_kick(u32 cpu);
 
-/* For the loop of a vCPU: true if the processor is wanted for something else. */
+/*
+ * For the loop of a vCPU; `kicked` is cpu_this()->kicked. Whatever ends a slice kicks the
+ * processor: the guest's end, a pause or a halt, a call that waits, another vCPU that woke up. So
+ * there is one thing to look at.
+ */
+static inline bool schedule_goes_on(const _Atomic bool *kicked)
+{
+    return !atomic_load_explicit(kicked, memory_order_relaxed);
+}
+/* True if the processor is wanted for something else. */
 bool schedule_must_yield(u64 now);
 /* When that will be, unless somebody kicks first. */
 u64 schedule_yield_tsc(void);

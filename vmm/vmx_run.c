@@ -273,19 +273,13 @@ static bool attend(struct vcpu *vcpu)
     return true;
 }
 
-/* As of a TD: whatever ends a slice kicks the processor. */
-static inline bool slice_goes_on(const _Atomic bool *kicked)
-{
-    return !atomic_load_explicit(kicked, memory_order_relaxed);
-}
-
 void vmx_vcpu_run(struct vcpu *vcpu)
 {
     struct vmx_vcpu *vmx = &vcpu->vmx;
     const _Atomic bool *kicked = &cpu_this()->kicked;
     load(vcpu);
     vmx->attention = true; /* the slice has an end of its own */
-    while (slice_goes_on(kicked)) {
+    while (schedule_goes_on(kicked)) {
         /* The timer's interrupt may be lost where the guest was entered with interrupts blocked. */
         if ((vmx->attention || tsc_read() >= vmx->due_tsc) && !attend(vcpu))
             break;

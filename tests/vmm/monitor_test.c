@@ -47,7 +47,7 @@ void interrupts_wait(void)
     if (typed && *typed)
         return;
     for (u32 i = 0; i < guests_count(); i++)
-        if (guest_at(i)->state == GUEST_RUNNING || guest_at(i)->state == GUEST_PAUSED)
+        if (guest_has_vm(guest_at(i)))
             vm_end(&guest_at(i)->vm, VM_END_POWERED_OFF);
     if (idle > 50)
         typed = "\x15poweroff\r";
