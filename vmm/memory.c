@@ -12,6 +12,7 @@
 /* Large faults look for waiting interrupts after so many pages. */
 #define FAULT_STEP_PAGES 64
 #define FAULT_AHEAD_PAGES 32
+#define AHEAD_TRIES 100 /* of a map that is busy */
 
 enum error memory_init(struct guest_memory *memory, u64 bytes)
 {
@@ -122,7 +123,6 @@ void memory_note_private(struct vm *vm)
  * Maps what is absent of [start, end); a frame that fails here will fault itself. But a call that
  * was busy is not just left: the module keeps the entry for us, and its guest would wait in vain.
  */
-#define AHEAD_TRIES 100
 static void map_ahead(struct vcpu *vcpu, u64 start, u64 end)
 {
     struct vm *vm = vcpu->vm;
