@@ -261,17 +261,22 @@ static void *player_run(void *argument)
     return NULL;
 }
 
-/* Accepts, faults until the module suspects zero-stepping, or is interrupted. */
+/*
+ * Accepts, faults until the module suspects zero-stepping, or is interrupted. The large page is
+ * accepted whole: in part, and split, it could never be promoted again.
+ */
 static void guest_play(struct tdvps *vcpu, struct guest_exit *exit)
 {
     struct player *player = &players[cpu_this()->index];
-    u64 frame = draw(player, 2) ? LARGE_FRAME + draw(player, 64) : FRAME + draw(player, FRAMES);
+    bool is_large = draw(player, 2);
+    u64 frame = is_large ? LARGE_FRAME + draw(player, 64) : FRAME + draw(player, FRAMES);
     switch (draw(player, 8)) {
     case 0:
         guest_interrupted(exit);
         break;
     case 1:
-        guest_accept_begin(vcpu, exit, gfn(frame), LEVEL_4K);
+        guest_accept_begin(vcpu, exit, gfn(is_large ? LARGE_FRAME : frame),
+                           is_large ? LEVEL_2M : LEVEL_4K);
         break;
     default:
         *exit = (struct guest_exit){
